@@ -1,0 +1,63 @@
+# The two commands of a newcomer: `make cluster-up` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCE := proto cluster controller broker client deploy
+
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench clean
+
+help:  ## lists the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/.run: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	mkdir -p .types && ln -sfn .. .types/klamm
+	touch $@ $(VENV)/.run
+
+run-env: $(VENV)/.run  ## .venv with what a cluster needs
+
+dev: $(VENV)/.dev  ## .venv with what developers need
+
+cluster-up: run-env  ## starts 3 controllers and 3 brokers
+	@$(BIN)/klamm up
+
+cluster-down: run-env  ## stops them in good order; data stays
+	@$(BIN)/klamm down
+
+cluster-status: run-env  ## shows controllers, brokers and topics
+	@$(BIN)/klamm status
+
+cluster-clean: run-env  ## removes the data, after asking
+	@$(BIN)/klamm clean
+
+demo-failover: run-env  ## kills brokers and controllers under load and checks that nothing is lost
+	@$(BIN)/klamm demo failover
+
+test: dev  ## every test
+	$(BIN)/python -m pytest
+
+check: dev proto-check  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: dev  ## benchmarks, as a table
+	$(BIN)/python tests/benchmarks/run.py
+
+proto: dev  ## generates the gRPC code anew
+	cd .types && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+	  --plugin=protoc-gen-mypy=../$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. klamm/proto/*.proto
+
+proto-check: proto  ## generated code is what the contracts say
+	git diff --exit-code -- proto
+
+clean:  ## removes build products and .venv
+	rm -rf $(VENV) .types build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Leader and follower: the rules by which replicas agree, and the stream between them."""

@@ -1,0 +1,1 @@
+"""The SDK: produce, consume and administer over gRPC."""

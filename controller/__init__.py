@@ -1,0 +1,1 @@
+"""The controller process: the metadata log, replicated by Raft."""

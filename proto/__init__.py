@@ -1,0 +1,1 @@
+"""The gRPC contracts, their generated code, and the words every part of Klamm shares."""
