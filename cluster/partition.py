@@ -1,0 +1,140 @@
+"""A partition as the controllers have committed it: who holds it, who is in sync, who leads, under which epochs.
+
+Rules that hold in every committed state (DESIGN.md section 6): the leader is in the ISR (rule 7), the ISR is a subset
+of the replicas, the eligible leader replicas (ELR, KIP-966) are replicas outside the ISR, the leader epoch never falls
+(rule 1) and the partition epoch grows with each record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import cast
+
+from ..proto import metadata_pb2
+from ..proto.identifiers import NONE_ID, BrokerId, LeaderEpoch, PartitionEpoch, TopicId, TopicIdPartition
+from .invariant import invariant
+
+
+class LeaderRecoveryState(IntEnum):
+    """Whether the leader was elected uncleanly and has not yet said that it recovered (KIP-704)."""
+
+    RECOVERED = metadata_pb2.RECOVERED
+    RECOVERING = metadata_pb2.RECOVERING
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionImage:
+    """One partition; see the module for what always holds."""
+
+    topic_id: TopicId
+    partition: int
+    replicas: tuple[BrokerId, ...]  # in order of preference; the first is the preferred leader
+    isr: tuple[BrokerId, ...]
+    leader: BrokerId | None
+    leader_epoch: LeaderEpoch
+    partition_epoch: PartitionEpoch
+    adding_replicas: tuple[BrokerId, ...] = ()
+    removing_replicas: tuple[BrokerId, ...] = ()
+    target_replicas: tuple[BrokerId, ...] = ()  # empty unless a reassignment is under way (KIP-455)
+    eligible_leader_replicas: tuple[BrokerId, ...] = ()
+    leader_recovery_state: LeaderRecoveryState = LeaderRecoveryState.RECOVERED
+    last_known_leader: BrokerId | None = None  # set only while there is no leader and nobody eligible
+
+    @property
+    def topic_id_partition(self) -> TopicIdPartition:
+        """The name of this partition among nodes."""
+        return TopicIdPartition(self.topic_id, self.partition)
+
+    @property
+    def preferred_leader(self) -> BrokerId:
+        """The replica that leads when all is well."""
+        return self.replicas[0]
+
+    @property
+    def reassigning(self) -> bool:
+        """True while replicas are being added or removed (KIP-455)."""
+        return bool(self.adding_replicas or self.removing_replicas)
+
+    @property
+    def recovering(self) -> bool:
+        """True after an unclean election, until the leader says that it has recovered."""
+        return self.leader_recovery_state is LeaderRecoveryState.RECOVERING
+
+    def __str__(self) -> str:
+        leader = "none" if self.leader is None else self.leader
+        return (
+            f"{self.topic_id}-{self.partition} leader={leader} leader_epoch={self.leader_epoch} "
+            f"isr={list(self.isr)} replicas={list(self.replicas)} partition_epoch={self.partition_epoch}"
+        )
+
+    @classmethod
+    def from_record(cls, record: metadata_pb2.PartitionRecord) -> PartitionImage:
+        """The partition that a record states."""
+        return cls(
+            topic_id=TopicId(bytes=record.topic_id),
+            partition=record.partition,
+            replicas=broker_ids(record.replicas),
+            isr=broker_ids(record.isr),
+            leader=None if record.leader == NONE_ID else BrokerId(record.leader),
+            leader_epoch=LeaderEpoch(record.leader_epoch),
+            partition_epoch=PartitionEpoch(record.partition_epoch),
+            adding_replicas=broker_ids(record.adding_replicas),
+            removing_replicas=broker_ids(record.removing_replicas),
+            target_replicas=broker_ids(record.target_replicas),
+            eligible_leader_replicas=broker_ids(record.eligible_leader_replicas),
+            leader_recovery_state=LeaderRecoveryState(record.leader_recovery_state),
+            last_known_leader=None if record.last_known_leader == NONE_ID else BrokerId(record.last_known_leader),
+        )
+
+    def to_record(self) -> metadata_pb2.MetadataRecord:
+        """The record that states this partition in full."""
+        return metadata_pb2.MetadataRecord(
+            partition=metadata_pb2.PartitionRecord(
+                topic_id=self.topic_id.bytes,
+                partition=self.partition,
+                replicas=self.replicas,
+                isr=self.isr,
+                adding_replicas=self.adding_replicas,
+                removing_replicas=self.removing_replicas,
+                leader=NONE_ID if self.leader is None else self.leader,
+                leader_epoch=self.leader_epoch,
+                partition_epoch=self.partition_epoch,
+                leader_recovery_state=metadata_pb2.LeaderRecoveryState.ValueType(self.leader_recovery_state.value),
+                eligible_leader_replicas=self.eligible_leader_replicas,
+                target_replicas=self.target_replicas,
+                last_known_leader=NONE_ID if self.last_known_leader is None else self.last_known_leader,
+            )
+        )
+
+    def check(self) -> None:
+        """Holds this partition against the rules of the module.
+
+        :raises InvariantError: it breaks one.
+        """
+        replicas = set(self.replicas)
+        invariant(bool(replicas) and len(replicas) == len(self.replicas), f"replicas repeat or are none: {self}")
+        invariant(replicas.issuperset(self.isr), f"ISR has members that are no replicas: {self}")
+        invariant(len(set(self.isr)) == len(self.isr), f"ISR names a broker twice: {self}")
+        invariant(self.leader is None or self.leader in self.isr, f"leader is not in the ISR: {self}")
+        invariant(replicas.issuperset(self.eligible_leader_replicas), f"ELR has members that are no replicas: {self}")
+        invariant(not set(self.isr) & set(self.eligible_leader_replicas), f"a broker is in both ISR and ELR: {self}")
+        invariant(replicas.issuperset(self.adding_replicas), f"adding replicas are no replicas: {self}")
+        invariant(replicas.issuperset(self.removing_replicas), f"removing replicas are no replicas: {self}")
+        invariant(self.leader_epoch >= 0 and self.partition_epoch >= 0, f"epoch below 0: {self}")
+        invariant(not (self.recovering and len(self.isr) > 1), f"recovering with more than one in the ISR: {self}")
+
+    def check_follows(self, previous: PartitionImage) -> None:
+        """Holds the step from `previous` to this against rules 1 and 9.
+
+        :raises InvariantError: an epoch fell or stood still where it must grow.
+        """
+        invariant(self.partition_epoch == previous.partition_epoch + 1, f"partition epoch did not grow by 1: {self}")
+        invariant(self.leader_epoch >= previous.leader_epoch, f"leader epoch fell from {previous.leader_epoch}: {self}")
+        if self.leader != previous.leader:
+            invariant(self.leader_epoch > previous.leader_epoch, f"new leader in an old epoch: {self}")
+
+
+def broker_ids(numbers: object) -> tuple[BrokerId, ...]:
+    """Numbers from a message as broker ids; nothing is converted."""
+    return cast("tuple[BrokerId, ...]", tuple(numbers))  # type: ignore[arg-type]
