@@ -15,8 +15,8 @@ from ..cluster.node_config import (
     REQUIRED,
     Address,
     ConfigDefinition,
-    ConfigKey,
     ConfigValues,
+    NodeConfigKey,
     parse_addresses,
     parse_bool,
     parse_int,
@@ -30,26 +30,26 @@ from ..proto.identifiers import GRPC_LISTENER, BrokerId
 
 _DEFAULT_LISTENERS: Final[Mapping[str, Address]] = {GRPC_LISTENER: Address("127.0.0.1", 9192)}
 
-NODE_ID = ConfigKey("node.id", parse_int(minimum=0, maximum=2**31 - 1), REQUIRED, "the id of this broker")
-LOG_DIRS = ConfigKey("log.dirs", parse_text, REQUIRED, "the folder that holds the partitions (one)")
-LISTENERS = ConfigKey("listeners", parse_listeners, _DEFAULT_LISTENERS, "where it listens: GRPC://host:port")
-ADVERTISED_LISTENERS: ConfigKey[Mapping[str, Address] | None] = ConfigKey(
+NODE_ID = NodeConfigKey("node.id", parse_int(minimum=0, maximum=2**31 - 1), REQUIRED, "the id of this broker")
+LOG_DIRS = NodeConfigKey("log.dirs", parse_text, REQUIRED, "the folder that holds the partitions (one)")
+LISTENERS = NodeConfigKey("listeners", parse_listeners, _DEFAULT_LISTENERS, "where it listens: GRPC://host:port")
+ADVERTISED_LISTENERS: NodeConfigKey[Mapping[str, Address] | None] = NodeConfigKey(
     "advertised.listeners", parse_listeners, None, "what clients and other brokers are told, where that differs"
 )
-BOOTSTRAP = ConfigKey(
+BOOTSTRAP = NodeConfigKey(
     "controller.quorum.bootstrap.servers", parse_addresses, REQUIRED, "host:port of the controllers, with commas"
 )
-RACK = ConfigKey("broker.rack", parse_text, None, "where it stands; replicas are spread over racks")
-HEARTBEAT_MS = ConfigKey(
+RACK = NodeConfigKey("broker.rack", parse_text, None, "where it stands; replicas are spread over racks")
+HEARTBEAT_MS = NodeConfigKey(
     "broker.heartbeat.interval.ms", parse_int(minimum=10, maximum=60_000), 500, "time between two heartbeats"
 )
-REPLICA_LAG_MS = ConfigKey(
+REPLICA_LAG_MS = NodeConfigKey(
     "replica.lag.time.max.ms", parse_int(minimum=100), 10_000, "a follower this long behind leaves the ISR"
 )
-CONTROLLED_SHUTDOWN_MS = ConfigKey(
+CONTROLLED_SHUTDOWN_MS = NodeConfigKey(
     "controlled.shutdown.timeout.ms", parse_int(minimum=0), 30_000, "how long a stopping broker hands over leadership"
 )
-AUTO_CREATE = ConfigKey(
+AUTO_CREATE = NodeConfigKey(
     "auto.create.topics.enable", parse_bool, True, "whether a topic comes to be when it is first used"
 )
 
@@ -70,7 +70,7 @@ BROKER_DEFINITION: Final = ConfigDefinition(
     (
         *_KEYS,
         *(
-            ConfigKey(name, parse_text, None, CLUSTER_CONFIG_KEYS[name].documentation)
+            NodeConfigKey(name, parse_text, None, CLUSTER_CONFIG_KEYS[name].documentation)
             for name in sorted(STATIC_TOPIC_DEFAULTS)
         ),
     )
