@@ -1,4 +1,4 @@
-"""The machine's own clock."""
+"""The real clock."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import time
 
 
 class SystemClock:
-    """`Clock` as the machine tells it."""
+    """`Clock` over the operating system's clocks."""
+
+    __slots__ = ()
 
     def monotonic_ms(self) -> int:
-        """Milliseconds from some fixed point; never goes back."""
+        """Milliseconds of CLOCK_MONOTONIC: never goes back, is not moved by NTP steps or by hand."""
         return time.monotonic_ns() // 1_000_000
 
     def wall_ms(self) -> int:
