@@ -1,0 +1,181 @@
+"""What one producer has under way for one partition: order, sequences, retries. Rules 16 and 17 from the client's side.
+
+Batches move: waiting -> in flight -> acked | failed | back to waiting. Order is kept through retries: once a batch has
+to be sent again, nothing leaves until every answer under way is in (draining), then all go again in their order with
+the sequences they had. A batch that may have been appended keeps its producer id, epoch and sequence until a broker
+says what became of it, so that no retry can double it.
+
+A batch that failed for good, or ran out of time, leaves a gap in the sequences. What was sent after it either turns
+out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then the
+epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is fenced.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ..proto.identifiers import TopicPartition
+from .producer_batch import ProducerBatch
+
+PRODUCER_EPOCH_MAX: Final = 32767
+SEQUENCE_MASK: Final = 0x7FFFFFFF
+SERIAL_SPAN: Final = 1 << 32
+"""Serials lie this far apart, so that the parts of a batch that is split find room in order."""
+
+
+class PartitionQueue:
+    """Batches of one partition. Who appends and who takes must hold the producer's lock."""
+
+    def __init__(self, topic_partition: TopicPartition, *, max_in_flight: int, idempotent: bool) -> None:
+        self.topic_partition = topic_partition
+        self.max_in_flight = max_in_flight
+        self.idempotent = idempotent
+        self.waiting: deque[ProducerBatch] = deque()  # oldest first; only the last may be open
+        self.in_flight: deque[ProducerBatch] = deque()  # oldest first
+        self.retry_at_ms = 0
+        self.producer_id = -1
+        self.producer_epoch = -1
+        self.next_sequence = 0
+        self.next_serial = 0
+        self.sent_to = -1  # the broker that has what is in flight
+        self.last_error = ""  # what made the last retry necessary, for the message when time runs out
+        self._draining = False
+        self._gap_after: int | None = None  # serial of the last batch that was lost; None: the sequences are whole
+
+    @property
+    def needs_producer_id(self) -> bool:
+        """True if the next batch cannot leave before `adopt_producer_id` was called."""
+        return self.idempotent and self.producer_id < 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.waiting and not self.in_flight
+
+    def new_serial(self) -> int:
+        """The serial of the next new batch."""
+        serial = self.next_serial
+        self.next_serial += SERIAL_SPAN
+        return serial
+
+    def adopt_producer_id(self, producer_id: int, producer_epoch: int) -> None:
+        """Starts anew under another producer id, with sequence 0."""
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.next_sequence = 0
+
+    def may_send(self, now_ms: int) -> bool:
+        """True if nothing of the partition's own state holds its oldest waiting batch back."""
+        if not self.waiting or len(self.in_flight) >= self.max_in_flight or now_ms < self.retry_at_ms:
+            return False
+        if self.in_flight:
+            if self._draining:
+                return False
+            # The new epoch must not begin while answers of the old one are due.
+            if self._gap_after is not None and not self.waiting[0].maybe_appended:
+                return False
+        return True
+
+    def take(self) -> ProducerBatch | None:
+        """The oldest waiting batch, now in flight, its id, epoch and sequence set; call only if `may_send`.
+
+        None: a new producer id is needed first.
+        """
+        self._draining = False
+        batch = self.waiting[0]
+        if self.idempotent:
+            if self._gap_after is not None and not batch.maybe_appended:
+                self._start_new_epoch()
+            if self.producer_id < 0:
+                return None
+            if batch.base_sequence < 0:
+                batch.producer_id = self.producer_id
+                batch.producer_epoch = self.producer_epoch
+                batch.base_sequence = self.next_sequence
+                self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
+        self.waiting.popleft()
+        self.in_flight.append(batch)
+        batch.attempts += 1
+        return batch
+
+    def acked(self, batch: ProducerBatch) -> None:
+        """The batch is written."""
+        self.in_flight.remove(batch)
+        self.retry_at_ms = 0
+        if self._gap_after is not None and batch.serial > self._gap_after and batch.producer_epoch == (
+            self.producer_epoch
+        ):
+            self._gap_after = None  # what came after it was taken, so it is written too
+
+    def retry(self, batch: ProducerBatch, *, outcome_known: bool, retry_at_ms: int) -> None:
+        """The batch goes again, in its old place; `outcome_known`: it certainly was not appended this time."""
+        self.in_flight.remove(batch)
+        if not outcome_known:
+            batch.maybe_appended = True
+        position = 0
+        while position < len(self.waiting) and self.waiting[position].serial < batch.serial:
+            position += 1
+        self.waiting.insert(position, batch)
+        self._draining = True
+        self.retry_at_ms = retry_at_ms
+
+    def out_of_order(self, batch: ProducerBatch, retry_at_ms: int) -> None:
+        """The leader says that the batch does not follow what it has: it is not in the log.
+
+        If an earlier batch is still unresolved that is the reason, and it goes first. Else the log has lost what was
+        acked before (acks=1, or an unclean election): the rest starts in a new epoch.
+        """
+        batch.maybe_appended = False
+        if self._gap_after is None and self._oldest() is batch:
+            self._gap_after = batch.serial - 1
+        self.retry(batch, outcome_known=True, retry_at_ms=retry_at_ms)
+
+    def failed(self, batch: ProducerBatch) -> None:
+        """The batch is given up. If a sequence was given to it, that leaves a gap."""
+        if batch in self.in_flight:
+            self.in_flight.remove(batch)
+        else:
+            self.waiting.remove(batch)
+        if batch.base_sequence >= 0:
+            self._gap_after = batch.serial if self._gap_after is None else max(batch.serial, self._gap_after)
+
+    def producer_id_lost(self) -> None:
+        """The broker fences this producer id here: what follows needs a new one."""
+        self.producer_id = -1
+
+    def replace(self, batch: ProducerBatch, parts: list[ProducerBatch]) -> None:
+        """Puts the parts of a batch that was too large in its place; they are new batches, with no sequence yet."""
+        serial = batch.serial
+        self.failed(batch)
+        span = batch.span // len(parts)
+        position = 0
+        while position < len(self.waiting) and self.waiting[position].serial < serial:
+            position += 1
+        for number, part in enumerate(parts):
+            part.serial = serial + number * span
+            part.span = span
+            self.waiting.insert(position + number, part)
+        self._draining = True
+
+    def expired(self, created_before_ms: int) -> list[ProducerBatch]:
+        """Batches, oldest first, that were created before then and are still not acked."""
+        found = [batch for batch in self.in_flight if batch.created_ms < created_before_ms]
+        found += [batch for batch in self.waiting if batch.created_ms < created_before_ms]
+        return found
+
+    def _oldest(self) -> ProducerBatch:
+        if not self.waiting:
+            return self.in_flight[0]
+        if not self.in_flight:
+            return self.waiting[0]
+        return min(self.in_flight[0], self.waiting[0], key=lambda batch: batch.serial)
+
+    def _start_new_epoch(self) -> None:
+        self._gap_after = None
+        for batch in self.waiting:
+            batch.base_sequence = -1
+            batch.maybe_appended = False
+        if self.producer_id < 0 or self.producer_epoch >= PRODUCER_EPOCH_MAX:
+            self.producer_id = -1
+        else:
+            self.adopt_producer_id(self.producer_id, self.producer_epoch + 1)
