@@ -37,7 +37,9 @@ class Accumulator:
         self.linger_ms = linger_ms
         self.used_bytes = 0
         self.flushing = 0  # how many wait in flush(): nothing lingers meanwhile
-        self.active: dict[TopicPartition, PartitionQueue] = {}  # those that hold batches; who was served last comes last
+        self.active: dict[
+            TopicPartition, PartitionQueue
+        ] = {}  # those that hold batches; who was served last comes last
         self._queues: dict[TopicPartition, PartitionQueue] = {}
         self._max_in_flight = max_in_flight
         self._idempotent = idempotent

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: short at first, since a new leader is elected within tens of ms, longer later."""
+"""How long to wait before the next try: short at first, since a new leader is elected within tens of ms; then longer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Backoff:
         """Counts a failure and returns the wait after it."""
         self._failures += 1
         doublings = min(16, max(0, self._failures - self._patience))
-        wait_ms = min(self._max_ms, self._initial_ms * 2**doublings)
+        wait_ms: float = min(self._max_ms, self._initial_ms * (1 << doublings))
         return wait_ms * self._random.uniform(0.8, 1.2)
 
     def reset(self) -> None:

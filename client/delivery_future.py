@@ -98,7 +98,10 @@ class DeliveryFuture:
                 if not waiter.done():
                     waiter.set_result(None)
 
-            self._listen(lambda: loop.call_soon_threadsafe(wake))
+            def wake_from_anywhere() -> None:
+                loop.call_soon_threadsafe(wake)
+
+            self._listen(wake_from_anywhere)
             yield from waiter
         return self._result()
 
@@ -148,5 +151,5 @@ def _guarded(callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """A user's callback must not take the producer down with it; what it raises is logged, as in kafka-python."""
     try:
         callback(*args, **kwargs)
-    except Exception:  # noqa: BLE001  # foreign code at the border
+    except Exception:  # foreign code at the border
         logger.exception("producer_callback_failed callback=%r", callback)

@@ -6,8 +6,8 @@ the sequences they had. A batch that may have been appended keeps its producer i
 says what became of it, so that no retry can double it.
 
 A batch that failed for good, or ran out of time, leaves a gap in the sequences. What was sent after it either turns
-out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then the
-epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is fenced.
+out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then
+the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is fenced.
 """
 
 from __future__ import annotations
@@ -102,8 +102,10 @@ class PartitionQueue:
         """The batch is written."""
         self.in_flight.remove(batch)
         self.retry_at_ms = 0
-        if self._gap_after is not None and batch.serial > self._gap_after and batch.producer_epoch == (
-            self.producer_epoch
+        if (
+            self._gap_after is not None
+            and batch.serial > self._gap_after
+            and batch.producer_epoch == (self.producer_epoch)
         ):
             self._gap_after = None  # what came after it was taken, so it is written too
 

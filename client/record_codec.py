@@ -50,7 +50,7 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _snappy(data: bytes) -> bytes:
-    return snappy_encode(data)  # in xerial's framing, which the Java client asks for
+    return bytes(snappy_encode(data))  # in xerial's framing, which the Java client asks for
 
 
 def _lz4(data: bytes) -> bytes:
@@ -71,7 +71,10 @@ _COMPRESSORS: Final[Mapping[int, Callable[[bytes], bytes]]] = {1: _gzip, 2: _sna
 
 
 def compression_number(name: str | None) -> int:
-    """The codec's number in the batch header. :raises UnsupportedCompressionTypeError: for a name Kafka does not have."""
+    """The codec's number in the batch header.
+
+    :raises UnsupportedCompressionTypeError: for a name that Kafka does not have.
+    """
     try:
         return COMPRESSION_NAMES.index(name or "none")
     except ValueError:
@@ -125,7 +128,7 @@ def read_batch(data: bytes) -> Iterator[DecodedRecord]:
     :raises CorruptRecordError: here or while iterating, where the bytes are not what the header says.
     """
     try:
-        batch = iter(DefaultRecordBatch(data))
+        batch: Iterator[DecodedRecord] = iter(DefaultRecordBatch(data))
     except _DECODE_ERRORS as error:
         raise CorruptRecordError(f"record batch cannot be decompressed: {error}") from error
     return batch
