@@ -1,0 +1,170 @@
+"""What a controller is told by its configuration file: its keys, with Kafka's names where Kafka has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..cluster.node_config import (
+    REQUIRED,
+    Address,
+    ConfigDefinition,
+    ConfigValues,
+    NodeConfigKey,
+    parse_int,
+    parse_listeners,
+    parse_properties,
+    parse_text,
+    parse_voters,
+)
+from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, PARTITIONS_PER_TOPIC_MAX
+from ..proto.errors import KafkaConfigurationError
+from ..proto.identifiers import NodeId
+
+LISTENER_NAME: Final = "CONTROLLER"
+
+NODE_ID = NodeConfigKey("node.id", parse_int(minimum=0, maximum=2**31 - 1), REQUIRED, "the id of this controller")
+VOTERS = NodeConfigKey(
+    "controller.quorum.voters", parse_voters, REQUIRED, "all controllers, this one too: id@host:port, with commas"
+)
+LISTENERS: NodeConfigKey[Mapping[str, Address] | None] = NodeConfigKey(
+    "listeners", parse_listeners, None, "where it listens: CONTROLLER://host:port; by default its voter address"
+)
+METADATA_LOG_DIR = NodeConfigKey("metadata.log.dir", parse_text, REQUIRED, "the folder of the metadata log")
+SESSION_TIMEOUT_MS = NodeConfigKey(
+    "broker.session.timeout.ms",
+    parse_int(minimum=100, maximum=3_600_000),
+    2_000,
+    "a broker that is silent for so long is fenced",
+)
+CRASH_GRACE_MS = NodeConfigKey(
+    "broker.crash.grace.ms",
+    parse_int(minimum=0, maximum=3_600_000),
+    250,
+    "a broker whose connection broke is fenced after so long, unless it comes back",
+)
+ELECTION_TIMEOUT_MIN_MS = NodeConfigKey(
+    "controller.quorum.election.timeout.min.ms",
+    parse_int(minimum=20, maximum=60_000),
+    150,
+    "the shortest wait without word from a leader before an election",
+)
+ELECTION_TIMEOUT_MAX_MS = NodeConfigKey(
+    "controller.quorum.election.timeout.max.ms",
+    parse_int(minimum=20, maximum=60_000),
+    300,
+    "the longest wait without word from a leader before an election",
+)
+RAFT_HEARTBEAT_MS = NodeConfigKey(
+    "controller.quorum.heartbeat.interval.ms",
+    parse_int(minimum=5, maximum=10_000),
+    50,
+    "time between two words of the leader",
+)
+NUM_PARTITIONS: NodeConfigKey[int | None] = NodeConfigKey(
+    "num.partitions",
+    parse_int(minimum=1, maximum=PARTITIONS_PER_TOPIC_MAX),
+    None,
+    CLUSTER_CONFIG_KEYS["num.partitions"].documentation,
+)
+DEFAULT_REPLICATION_FACTOR: NodeConfigKey[int | None] = NodeConfigKey(
+    "default.replication.factor",
+    parse_int(minimum=1, maximum=1_000),
+    None,
+    CLUSTER_CONFIG_KEYS["default.replication.factor"].documentation,
+)
+
+CONTROLLER_DEFINITION: Final = ConfigDefinition(
+    (
+        NODE_ID,
+        VOTERS,
+        LISTENERS,
+        METADATA_LOG_DIR,
+        SESSION_TIMEOUT_MS,
+        CRASH_GRACE_MS,
+        ELECTION_TIMEOUT_MIN_MS,
+        ELECTION_TIMEOUT_MAX_MS,
+        RAFT_HEARTBEAT_MS,
+        NUM_PARTITIONS,
+        DEFAULT_REPLICATION_FACTOR,
+    )
+)
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """One controller's settings."""
+
+    node_id: NodeId
+    voters: Mapping[NodeId, Address]
+    listen: Address
+    metadata_log_dir: Path
+    session_timeout_ms: int
+    crash_grace_ms: int
+    election_timeout_min_ms: int
+    election_timeout_max_ms: int
+    raft_heartbeat_ms: int
+    num_partitions: int | None  # None: the cluster-wide default decides
+    default_replication_factor: int | None
+
+    @classmethod
+    def load(cls, path: Path) -> ControllerConfig:
+        """Reads the file. :raises KafkaConfigurationError: it is not there, or something in it is not valid."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise KafkaConfigurationError(f"the configuration file cannot be read: {error}") from error
+        return cls.parse(text)
+
+    @classmethod
+    def parse(cls, text: str) -> ControllerConfig:
+        """Reads the text of a file. :raises KafkaConfigurationError: something in it is not valid."""
+        values = CONTROLLER_DEFINITION.resolve(parse_properties(text))
+        voters = {NodeId(node_id): address for node_id, address in values[VOTERS].items()}
+        node_id = NodeId(values[NODE_ID])
+        if node_id not in voters:
+            raise KafkaConfigurationError(f"node.id={node_id} is not among controller.quorum.voters")
+        _check_ports(voters)
+        low, high = values[ELECTION_TIMEOUT_MIN_MS], values[ELECTION_TIMEOUT_MAX_MS]
+        if low > high:
+            raise KafkaConfigurationError(
+                f"{ELECTION_TIMEOUT_MIN_MS.name}={low} is above {ELECTION_TIMEOUT_MAX_MS.name}={high}"
+            )
+        if values[RAFT_HEARTBEAT_MS] * 2 > low:
+            raise KafkaConfigurationError(
+                f"{RAFT_HEARTBEAT_MS.name}={values[RAFT_HEARTBEAT_MS]} must be at most half of "
+                f"{ELECTION_TIMEOUT_MIN_MS.name}={low}, or a healthy leader is taken for dead"
+            )
+        return cls(
+            node_id=node_id,
+            voters=voters,
+            listen=_listen_address(values, voters[node_id]),
+            metadata_log_dir=Path(values[METADATA_LOG_DIR]),
+            session_timeout_ms=values[SESSION_TIMEOUT_MS],
+            crash_grace_ms=values[CRASH_GRACE_MS],
+            election_timeout_min_ms=low,
+            election_timeout_max_ms=high,
+            raft_heartbeat_ms=values[RAFT_HEARTBEAT_MS],
+            num_partitions=values[NUM_PARTITIONS],
+            default_replication_factor=values[DEFAULT_REPLICATION_FACTOR],
+        )
+
+
+def _check_ports(voters: Mapping[NodeId, Address]) -> None:
+    for node_id, address in voters.items():
+        if address.port == 0 and len(voters) > 1:
+            raise KafkaConfigurationError(
+                f"{VOTERS.name}: {node_id}@{address}: controllers find one another by port, it cannot be 0"
+            )
+
+
+def _listen_address(values: ConfigValues, voter: Address) -> Address:
+    listeners = values[LISTENERS]
+    if listeners is None:
+        return voter
+    unknown = sorted(set(listeners) - {LISTENER_NAME})
+    if unknown:
+        raise KafkaConfigurationError(f"{LISTENERS.name}: unknown listener {unknown[0]}; a controller has CONTROLLER")
+    return listeners[LISTENER_NAME]
