@@ -4,7 +4,7 @@
     NOT_RUNNING                  STARTING                     `start`
     STARTING                     RECOVERY                     its own registration has been replayed
     RECOVERY                     RUNNING                      its image shows the registration unfenced
-    RUNNING                      STARTING                     the controllers no longer know its epoch: it registers anew
+    RUNNING                      STARTING                     the controllers no longer know its epoch; it registers
     STARTING, RECOVERY, RUNNING  PENDING_CONTROLLED_SHUTDOWN  `controlled_shutdown`
     PENDING_CONTROLLED_SHUTDOWN  SHUTTING_DOWN                the controller said so, or time ran out
     any                          NOT_RUNNING                  `stop`

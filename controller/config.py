@@ -22,8 +22,11 @@ from ..cluster.node_config import (
 from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, PARTITIONS_PER_TOPIC_MAX
 from ..proto.errors import KafkaConfigurationError
 from ..proto.identifiers import NodeId
+from .raft_contract import RaftConfig
 
 LISTENER_NAME: Final = "CONTROLLER"
+
+_RAFT: Final = RaftConfig()
 
 NODE_ID = NodeConfigKey("node.id", parse_int(minimum=0, maximum=2**31 - 1), REQUIRED, "the id of this controller")
 VOTERS = NodeConfigKey(
@@ -45,23 +48,35 @@ CRASH_GRACE_MS = NodeConfigKey(
     250,
     "a broker whose connection broke is fenced after so long, unless it comes back",
 )
+RAFT_HEARTBEAT_MS = NodeConfigKey(
+    "controller.quorum.heartbeat.interval.ms",
+    parse_int(minimum=5, maximum=10_000),
+    _RAFT.heartbeat_interval_ms,
+    "time between two words of the leader to the other controllers",
+)
 ELECTION_TIMEOUT_MIN_MS = NodeConfigKey(
     "controller.quorum.election.timeout.min.ms",
     parse_int(minimum=20, maximum=60_000),
-    150,
+    _RAFT.election_timeout_ms_min,
     "the shortest wait without word from a leader before an election",
 )
 ELECTION_TIMEOUT_MAX_MS = NodeConfigKey(
     "controller.quorum.election.timeout.max.ms",
     parse_int(minimum=20, maximum=60_000),
-    300,
+    _RAFT.election_timeout_ms_max,
     "the longest wait without word from a leader before an election",
 )
-RAFT_HEARTBEAT_MS = NodeConfigKey(
-    "controller.quorum.heartbeat.interval.ms",
-    parse_int(minimum=5, maximum=10_000),
-    50,
-    "time between two words of the leader",
+LEADER_FALLBACK_TIMEOUT_MS = NodeConfigKey(
+    "controller.quorum.leader.fallback.timeout.ms",
+    parse_int(minimum=20, maximum=60_000),
+    _RAFT.leader_fallback_timeout_ms,
+    "a leader that hears of no majority for so long stops leading",
+)
+SNAPSHOT_ENTRIES_MAX = NodeConfigKey(
+    "metadata.snapshot.entries.max",
+    parse_int(minimum=10),
+    _RAFT.snapshot_entries_max,
+    "commands after which the metadata log is replaced by a snapshot",
 )
 NUM_PARTITIONS: NodeConfigKey[int | None] = NodeConfigKey(
     "num.partitions",
@@ -84,9 +99,11 @@ CONTROLLER_DEFINITION: Final = ConfigDefinition(
         METADATA_LOG_DIR,
         SESSION_TIMEOUT_MS,
         CRASH_GRACE_MS,
+        RAFT_HEARTBEAT_MS,
         ELECTION_TIMEOUT_MIN_MS,
         ELECTION_TIMEOUT_MAX_MS,
-        RAFT_HEARTBEAT_MS,
+        LEADER_FALLBACK_TIMEOUT_MS,
+        SNAPSHOT_ENTRIES_MAX,
         NUM_PARTITIONS,
         DEFAULT_REPLICATION_FACTOR,
     )
@@ -103,9 +120,7 @@ class ControllerConfig:
     metadata_log_dir: Path
     session_timeout_ms: int
     crash_grace_ms: int
-    election_timeout_min_ms: int
-    election_timeout_max_ms: int
-    raft_heartbeat_ms: int
+    raft: RaftConfig
     num_partitions: int | None  # None: the cluster-wide default decides
     default_replication_factor: int | None
 
@@ -127,16 +142,6 @@ class ControllerConfig:
         if node_id not in voters:
             raise KafkaConfigurationError(f"node.id={node_id} is not among controller.quorum.voters")
         _check_ports(voters)
-        low, high = values[ELECTION_TIMEOUT_MIN_MS], values[ELECTION_TIMEOUT_MAX_MS]
-        if low > high:
-            raise KafkaConfigurationError(
-                f"{ELECTION_TIMEOUT_MIN_MS.name}={low} is above {ELECTION_TIMEOUT_MAX_MS.name}={high}"
-            )
-        if values[RAFT_HEARTBEAT_MS] * 2 > low:
-            raise KafkaConfigurationError(
-                f"{RAFT_HEARTBEAT_MS.name}={values[RAFT_HEARTBEAT_MS]} must be at most half of "
-                f"{ELECTION_TIMEOUT_MIN_MS.name}={low}, or a healthy leader is taken for dead"
-            )
         return cls(
             node_id=node_id,
             voters=voters,
@@ -144,9 +149,7 @@ class ControllerConfig:
             metadata_log_dir=Path(values[METADATA_LOG_DIR]),
             session_timeout_ms=values[SESSION_TIMEOUT_MS],
             crash_grace_ms=values[CRASH_GRACE_MS],
-            election_timeout_min_ms=low,
-            election_timeout_max_ms=high,
-            raft_heartbeat_ms=values[RAFT_HEARTBEAT_MS],
+            raft=_raft_config(values),
             num_partitions=values[NUM_PARTITIONS],
             default_replication_factor=values[DEFAULT_REPLICATION_FACTOR],
         )
@@ -168,3 +171,16 @@ def _listen_address(values: ConfigValues, voter: Address) -> Address:
     if unknown:
         raise KafkaConfigurationError(f"{LISTENERS.name}: unknown listener {unknown[0]}; a controller has CONTROLLER")
     return listeners[LISTENER_NAME]
+
+
+def _raft_config(values: ConfigValues) -> RaftConfig:
+    try:
+        return RaftConfig(
+            heartbeat_interval_ms=values[RAFT_HEARTBEAT_MS],
+            election_timeout_ms_min=values[ELECTION_TIMEOUT_MIN_MS],
+            election_timeout_ms_max=values[ELECTION_TIMEOUT_MAX_MS],
+            leader_fallback_timeout_ms=values[LEADER_FALLBACK_TIMEOUT_MS],
+            snapshot_entries_max=values[SNAPSHOT_ENTRIES_MAX],
+        )
+    except ValueError as error:
+        raise KafkaConfigurationError(f"controller.quorum time-outs: {error}") from error
