@@ -47,6 +47,7 @@ class ErrorCode(IntEnum):
     REBALANCE_IN_PROGRESS = 27
     TOPIC_AUTHORIZATION_FAILED = 29
     CLUSTER_AUTHORIZATION_FAILED = 31
+    INVALID_TIMESTAMP = 32
     UNSUPPORTED_VERSION = 35
     TOPIC_ALREADY_EXISTS = 36
     INVALID_PARTITIONS = 37
@@ -479,6 +480,12 @@ class InvalidRecordError(KafkaError):
     error_code = ErrorCode.INVALID_RECORD
 
 
+class InvalidTimestampError(KafkaError):
+    """A record's timestamp is outside what the topic allows."""
+
+    error_code = ErrorCode.INVALID_TIMESTAMP
+
+
 class UnstableOffsetCommitError(RetriableError):
     """An offset commit is still open."""
 
@@ -760,6 +767,12 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.INVALID_RECORD: ErrorInfo(
         False, "INVALID_ARGUMENT", InvalidRecordError, "a record is not valid for this topic"
+    ),
+    ErrorCode.INVALID_TIMESTAMP: ErrorInfo(
+        False,
+        "INVALID_ARGUMENT",
+        InvalidTimestampError,
+        "a record's timestamp is outside what the topic allows",
     ),
     ErrorCode.UNSTABLE_OFFSET_COMMIT: ErrorInfo(
         True, "UNAVAILABLE", UnstableOffsetCommitError, "an offset commit is still open"
