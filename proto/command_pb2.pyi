@@ -80,6 +80,7 @@ class Command(_message.Message):
     ELECT_LEADERS_FIELD_NUMBER: _builtins.int
     ALTER_PARTITION_REASSIGNMENTS_FIELD_NUMBER: _builtins.int
     ALLOCATE_PRODUCER_IDS_FIELD_NUMBER: _builtins.int
+    REPLICA_FAILED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """16 bytes, chosen by who asks; the same id is carried out once"""
     time_ms: _builtins.int
@@ -116,6 +117,8 @@ class Command(_message.Message):
     def alter_partition_reassignments(self) -> Global___AlterPartitionReassignmentsCommand: ...
     @_builtins.property
     def allocate_producer_ids(self) -> Global___AllocateProducerIdsCommand: ...
+    @_builtins.property
+    def replica_failed(self) -> Global___ReplicaFailedCommand: ...
     def __init__(
         self,
         *,
@@ -137,12 +140,13 @@ class Command(_message.Message):
         elect_leaders: Global___ElectLeadersCommand | None = ...,
         alter_partition_reassignments: Global___AlterPartitionReassignmentsCommand | None = ...,
         allocate_producer_ids: Global___AllocateProducerIdsCommand | None = ...,
+        replica_failed: Global___ReplicaFailedCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "become_controller", b"become_controller", "command", b"command", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "fence_brokers", b"fence_brokers", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "unfence_broker", b"unfence_broker", "unregister_broker", b"unregister_broker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "become_controller", b"become_controller", "command", b"command", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "fence_brokers", b"fence_brokers", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "replica_failed", b"replica_failed", "unfence_broker", b"unfence_broker", "unregister_broker", b"unregister_broker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "become_controller", b"become_controller", "command", b"command", "controlled_shutdown", b"controlled_shutdown", "controller_epoch", b"controller_epoch", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "fence_brokers", b"fence_brokers", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "request_id", b"request_id", "seed", b"seed", "time_ms", b"time_ms", "unfence_broker", b"unfence_broker", "unregister_broker", b"unregister_broker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "become_controller", b"become_controller", "command", b"command", "controlled_shutdown", b"controlled_shutdown", "controller_epoch", b"controller_epoch", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "fence_brokers", b"fence_brokers", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "replica_failed", b"replica_failed", "request_id", b"request_id", "seed", b"seed", "time_ms", b"time_ms", "unfence_broker", b"unfence_broker", "unregister_broker", b"unregister_broker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["become_controller", "register_broker", "fence_brokers", "unfence_broker", "controlled_shutdown", "unregister_broker", "create_topics", "delete_topics", "create_partitions", "incremental_alter_configs", "alter_partition", "elect_leaders", "alter_partition_reassignments", "allocate_producer_ids"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["become_controller", "register_broker", "fence_brokers", "unfence_broker", "controlled_shutdown", "unregister_broker", "create_topics", "delete_topics", "create_partitions", "incremental_alter_configs", "alter_partition", "elect_leaders", "alter_partition_reassignments", "allocate_producer_ids", "replica_failed"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -166,6 +170,7 @@ class CommandResponse(_message.Message):
     ELECT_LEADERS_FIELD_NUMBER: _builtins.int
     ALTER_PARTITION_REASSIGNMENTS_FIELD_NUMBER: _builtins.int
     ALLOCATE_PRODUCER_IDS_FIELD_NUMBER: _builtins.int
+    REPLICA_FAILED_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     """of the whole command; Kafka's numbers"""
     error_message: _builtins.str
@@ -193,6 +198,8 @@ class CommandResponse(_message.Message):
     def alter_partition_reassignments(self) -> Global___AlterPartitionReassignmentsResult: ...
     @_builtins.property
     def allocate_producer_ids(self) -> Global___AllocateProducerIdsResult: ...
+    @_builtins.property
+    def replica_failed(self) -> Global___ReplicaFailedResult: ...
     def __init__(
         self,
         *,
@@ -210,12 +217,13 @@ class CommandResponse(_message.Message):
         elect_leaders: Global___ElectLeadersResult | None = ...,
         alter_partition_reassignments: Global___AlterPartitionReassignmentsResult | None = ...,
         allocate_producer_ids: Global___AllocateProducerIdsResult | None = ...,
+        replica_failed: Global___ReplicaFailedResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "incremental_alter_configs", b"incremental_alter_configs", "register_broker", b"register_broker", "replica_failed", b"replica_failed", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_controller_id", b"active_controller_id", "allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "error_code", b"error_code", "error_message", b"error_message", "incremental_alter_configs", b"incremental_alter_configs", "metadata_end_offset", b"metadata_end_offset", "register_broker", b"register_broker", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_controller_id", b"active_controller_id", "allocate_producer_ids", b"allocate_producer_ids", "alter_partition", b"alter_partition", "alter_partition_reassignments", b"alter_partition_reassignments", "controlled_shutdown", b"controlled_shutdown", "create_partitions", b"create_partitions", "create_topics", b"create_topics", "delete_topics", b"delete_topics", "elect_leaders", b"elect_leaders", "error_code", b"error_code", "error_message", b"error_message", "incremental_alter_configs", b"incremental_alter_configs", "metadata_end_offset", b"metadata_end_offset", "register_broker", b"register_broker", "replica_failed", b"replica_failed", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["register_broker", "controlled_shutdown", "create_topics", "delete_topics", "create_partitions", "incremental_alter_configs", "alter_partition", "elect_leaders", "alter_partition_reassignments", "allocate_producer_ids"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["register_broker", "controlled_shutdown", "create_topics", "delete_topics", "create_partitions", "incremental_alter_configs", "alter_partition", "elect_leaders", "alter_partition_reassignments", "allocate_producer_ids", "replica_failed"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -590,6 +598,108 @@ class AlterPartitionResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AlterPartitionResult: _TypeAlias = AlterPartitionResult  # noqa: Y015
+
+@_typing.final
+class FailedReplica(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.bytes
+    partition: _builtins.int
+    leader_epoch: _builtins.int
+    """under which it failed; a newer one means that the matter is settled"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.bytes = ...,
+        partition: _builtins.int = ...,
+        leader_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_epoch", b"leader_epoch", "partition", b"partition", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedReplica: _TypeAlias = FailedReplica  # noqa: Y015
+
+@_typing.final
+class ReplicaFailedCommand(_message.Message):
+    """The sender's replicas of these partitions cannot be trusted or written to (a corrupt segment, a full disk): take them
+    out of ISR and ELR, and the leadership away, where somebody else in the ISR can lead.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BROKER_ID_FIELD_NUMBER: _builtins.int
+    BROKER_EPOCH_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    broker_id: _builtins.int
+    broker_epoch: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedReplica]: ...
+    def __init__(
+        self,
+        *,
+        broker_id: _builtins.int = ...,
+        broker_epoch: _builtins.int = ...,
+        partitions: _abc.Iterable[Global___FailedReplica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_epoch", b"broker_epoch", "broker_id", b"broker_id", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaFailedCommand: _TypeAlias = ReplicaFailedCommand  # noqa: Y015
+
+@_typing.final
+class ReplicaFailedOutcome(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    topic_id: _builtins.bytes
+    partition: _builtins.int
+    error_code: _builtins.int
+    """ELIGIBLE_LEADERS_NOT_AVAILABLE: nobody else is in sync, nothing was changed"""
+    def __init__(
+        self,
+        *,
+        topic_id: _builtins.bytes = ...,
+        partition: _builtins.int = ...,
+        error_code: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "partition", b"partition", "topic_id", b"topic_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaFailedOutcome: _TypeAlias = ReplicaFailedOutcome  # noqa: Y015
+
+@_typing.final
+class ReplicaFailedResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaFailedOutcome]: ...
+    def __init__(
+        self,
+        *,
+        partitions: _abc.Iterable[Global___ReplicaFailedOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaFailedResult: _TypeAlias = ReplicaFailedResult  # noqa: Y015
 
 @_typing.final
 class AllocateProducerIdsCommand(_message.Message):
