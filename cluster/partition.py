@@ -13,7 +13,7 @@ from typing import cast
 
 from ..proto import metadata_pb2
 from ..proto.identifiers import NONE_ID, BrokerId, LeaderEpoch, PartitionEpoch, TopicId, TopicIdPartition
-from .invariant import invariant
+from .invariant import InvariantError
 
 
 class LeaderRecoveryState(IntEnum):
@@ -55,6 +55,11 @@ class PartitionImage:
     def reassigning(self) -> bool:
         """True while replicas are being added or removed (KIP-455)."""
         return bool(self.adding_replicas or self.removing_replicas)
+
+    @property
+    def replication_factor(self) -> int:
+        """Replicas that it has for good: those that a reassignment is still adding do not count."""
+        return len(self.replicas) - len(self.adding_replicas)
 
     @property
     def recovering(self) -> bool:
@@ -112,27 +117,36 @@ class PartitionImage:
 
         :raises InvariantError: it breaks one.
         """
-        replicas = set(self.replicas)
-        invariant(bool(replicas) and len(replicas) == len(self.replicas), f"replicas repeat or are none: {self}")
-        invariant(replicas.issuperset(self.isr), f"ISR has members that are no replicas: {self}")
-        invariant(len(set(self.isr)) == len(self.isr), f"ISR names a broker twice: {self}")
-        invariant(self.leader is None or self.leader in self.isr, f"leader is not in the ISR: {self}")
-        invariant(replicas.issuperset(self.eligible_leader_replicas), f"ELR has members that are no replicas: {self}")
-        invariant(not set(self.isr) & set(self.eligible_leader_replicas), f"a broker is in both ISR and ELR: {self}")
-        invariant(replicas.issuperset(self.adding_replicas), f"adding replicas are no replicas: {self}")
-        invariant(replicas.issuperset(self.removing_replicas), f"removing replicas are no replicas: {self}")
-        invariant(self.leader_epoch >= 0 and self.partition_epoch >= 0, f"epoch below 0: {self}")
-        invariant(not (self.recovering and len(self.isr) > 1), f"recovering with more than one in the ISR: {self}")
+        replicas, isr = set(self.replicas), set(self.isr)
+        problem = None
+        if not replicas or len(replicas) != len(self.replicas):
+            problem = "replicas repeat or are none"
+        elif not isr <= replicas or len(isr) != len(self.isr):
+            problem = "ISR has members that are no replicas, or one of them twice"
+        elif self.leader is not None and self.leader not in isr:
+            problem = "leader is not in the ISR"
+        elif not replicas.issuperset(self.eligible_leader_replicas) or not isr.isdisjoint(
+            self.eligible_leader_replicas
+        ):
+            problem = "ELR has members that are no replicas, or are in the ISR"
+        elif not replicas.issuperset(self.adding_replicas) or not replicas.issuperset(self.removing_replicas):
+            problem = "adding or removing replicas are no replicas"
+        elif self.leader_epoch < 0 or self.partition_epoch < 0:
+            problem = "epoch below 0"
+        elif self.recovering and len(self.isr) > 1:
+            problem = "recovering with more than one in the ISR"
+        if problem is not None:
+            raise InvariantError(f"{problem}: {self}")
 
     def check_follows(self, previous: PartitionImage) -> None:
         """Holds the step from `previous` to this against rules 1 and 9.
 
         :raises InvariantError: an epoch fell or stood still where it must grow.
         """
-        invariant(self.partition_epoch == previous.partition_epoch + 1, f"partition epoch did not grow by 1: {self}")
-        invariant(self.leader_epoch >= previous.leader_epoch, f"leader epoch fell from {previous.leader_epoch}: {self}")
-        if self.leader != previous.leader:
-            invariant(self.leader_epoch > previous.leader_epoch, f"new leader in an old epoch: {self}")
+        if self.partition_epoch != previous.partition_epoch + 1:
+            raise InvariantError(f"partition epoch did not grow by 1 from {previous.partition_epoch}: {self}")
+        if self.leader_epoch < previous.leader_epoch + (self.leader != previous.leader):
+            raise InvariantError(f"leader epoch did not grow with the leader from {previous}: {self}")
 
 
 def broker_ids(numbers: object) -> tuple[BrokerId, ...]:
