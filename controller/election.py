@@ -13,7 +13,7 @@ large enough.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from ..cluster.image import LeaderRecoveryState, MetadataImage, PartitionImage, TopicImage
@@ -101,10 +101,10 @@ class PartitionChange:
     def build(self) -> PartitionImage | None:
         """The partition after the change, under its new epochs; None if nothing changes."""
         old = self.partition
-        target = replace(
-            old,
+        target = _Target(
             replicas=old.replicas if self.replicas is None else self.replicas,
             isr=old.isr if self.isr is None else self.isr,
+            leader=old.leader,
             adding_replicas=old.adding_replicas if self.adding_replicas is None else self.adding_replicas,
             removing_replicas=old.removing_replicas if self.removing_replicas is None else self.removing_replicas,
             target_replicas=old.target_replicas if self.target_replicas is None else self.target_replicas,
@@ -112,76 +112,89 @@ class PartitionChange:
                 old.leader_recovery_state if self.leader_recovery_state is None else self.leader_recovery_state
             ),
         )
-        target = replace(target, isr=tuple(member for member in target.isr if member not in self.lost))
-        target = _complete_reassignment(target)
-        target = replace(target, eligible_leader_replicas=self._next_elr(target))
-        target = self._elect(target)
-        target = replace(target, last_known_leader=self._next_last_known_leader(target))
-        if target == old:
+        if self.lost:
+            target.isr = tuple(member for member in target.isr if member not in self.lost)
+        target.complete_reassignment()
+        self._set_elr(target)
+        self._elect(target)
+        last_known_leader = self._next_last_known_leader(target)
+        if target.equals(old) and last_known_leader == old.last_known_leader:
             return None
         # A removed replica must not go on fetching from, or counting for, the leader it knows: the epoch tells it.
         bump = target.leader != old.leader or not set(old.replicas) <= set(target.replicas)
-        return replace(
-            target,
+        return PartitionImage(
+            topic_id=old.topic_id,
+            partition=old.partition,
+            replicas=target.replicas,
+            isr=target.isr,
+            leader=target.leader,
             leader_epoch=LeaderEpoch(old.leader_epoch + bump),
             partition_epoch=PartitionEpoch(old.partition_epoch + 1),
+            adding_replicas=target.adding_replicas,
+            removing_replicas=target.removing_replicas,
+            target_replicas=target.target_replicas,
+            eligible_leader_replicas=target.eligible_leader_replicas,
+            leader_recovery_state=target.leader_recovery_state,
+            last_known_leader=last_known_leader,
         )
 
-    def _next_elr(self, target: PartitionImage) -> tuple[BrokerId, ...]:
-        if len(target.isr) >= self.config.effective_min_insync_replicas(target.replication_factor):
-            return ()
+    def _set_elr(self, target: _Target) -> None:
+        if len(target.isr) >= self._min_insync_replicas(target):
+            return
         elr = self.partition.eligible_leader_replicas
         if self.eligible_leader_replicas is not None:
             elr = self.eligible_leader_replicas
-        candidates = {*elr, *self.partition.isr}
-        return tuple(
+        candidates = (*elr, *self.partition.isr)
+        target.eligible_leader_replicas = tuple(
             replica
             for replica in target.replicas
             if replica in candidates and replica not in target.isr and replica not in self.lost
         )
 
-    def _elect(self, target: PartitionImage) -> PartitionImage:
-        leader = self._clean_leader(target)
-        if leader is None and self.election is Election.UNCLEAN:
-            leader = self._unclean_leader(target)
-            if leader is not None:
-                # Forcibly only the new leader: no other replica is known to agree with it.
-                return replace(
-                    target,
-                    leader=leader,
-                    isr=(leader,),
-                    eligible_leader_replicas=(),
-                    leader_recovery_state=LeaderRecoveryState.RECOVERING,
-                )
-        if leader is not None and leader not in target.isr:
-            elr = tuple(replica for replica in target.eligible_leader_replicas if replica != leader)
-            if self.config.effective_min_insync_replicas(target.replication_factor) <= 1:
-                elr = ()
-            return replace(target, leader=leader, isr=(leader,), eligible_leader_replicas=elr)
-        return replace(target, leader=leader)
+    def _min_insync_replicas(self, target: _Target) -> int:
+        return self.config.effective_min_insync_replicas(len(target.replicas) - len(target.adding_replicas))
 
-    def _clean_leader(self, target: PartitionImage) -> BrokerId | None:
+    def _elect(self, target: _Target) -> None:
+        target.leader = self._clean_leader(target)
+        if target.leader is None:
+            if self.election is Election.UNCLEAN:
+                self._elect_unclean(target)
+        elif not target.isr:  # from the ELR
+            target.isr = (target.leader,)
+            if self._min_insync_replicas(target) <= 1:
+                target.eligible_leader_replicas = ()
+            else:
+                target.eligible_leader_replicas = tuple(
+                    replica for replica in target.eligible_leader_replicas if replica != target.leader
+                )
+
+    def _clean_leader(self, target: _Target) -> BrokerId | None:
         eligible = target.isr or target.eligible_leader_replicas
         current = self.partition.leader
-        order = target.replicas
-        if current is not None:
-            order = (
-                (target.replicas[0], current, *target.replicas)
-                if self.election is Election.PREFERRED
-                else (current, *target.replicas)
-            )
-        fit = next((replica for replica in order if replica in eligible and replica in self.live.active), None)
-        if fit is None and current in target.isr and current in self.live.leaving:
+        if current is not None and current in eligible and current in self.live.active:
+            preferred = target.replicas[0]
+            if self.election is Election.PREFERRED and preferred in eligible and preferred in self.live.active:
+                return preferred
             return current
-        return fit
+        for replica in target.replicas:
+            if replica in eligible and replica in self.live.active:
+                return replica
+        return current if current in target.isr and current in self.live.leaving else None
 
-    def _unclean_leader(self, target: PartitionImage) -> BrokerId | None:
+    def _elect_unclean(self, target: _Target) -> None:
         # Who led last has most of what was written; after that the order of the assignment.
         last = self.partition.leader if self.partition.leader is not None else self.partition.last_known_leader
         order = target.replicas if last is None else (last, *target.replicas)
-        return next((replica for replica in order if replica in self.live.active and replica in target.replicas), None)
+        for replica in order:
+            if replica in self.live.active and replica in target.replicas:
+                target.leader = replica
+                # Forcibly alone: no other replica is known to agree with it.
+                target.isr = (replica,)
+                target.eligible_leader_replicas = ()
+                target.leader_recovery_state = LeaderRecoveryState.RECOVERING
+                return
 
-    def _next_last_known_leader(self, target: PartitionImage) -> BrokerId | None:
+    def _next_last_known_leader(self, target: _Target) -> BrokerId | None:
         if target.leader is not None:
             return None
         old = self.partition
@@ -189,16 +202,41 @@ class PartitionChange:
         return last if last in target.replicas and last not in self.wiped else None
 
 
-def _complete_reassignment(target: PartitionImage) -> PartitionImage:
-    """Ends the reassignment if every target replica is in the ISR (KIP-455); else as it was."""
-    if not target.reassigning:
-        return replace(target, target_replicas=())
-    isr = tuple(member for member in target.isr if member not in target.removing_replicas)
-    if not isr or not set(target.target_replicas) <= set(isr):
-        return target
-    return replace(
-        target, replicas=target.target_replicas, isr=isr, adding_replicas=(), removing_replicas=(), target_replicas=()
-    )
+@dataclass(slots=True)
+class _Target:
+    """A partition in the making."""
+
+    replicas: tuple[BrokerId, ...]
+    isr: tuple[BrokerId, ...]
+    leader: BrokerId | None
+    adding_replicas: tuple[BrokerId, ...]
+    removing_replicas: tuple[BrokerId, ...]
+    target_replicas: tuple[BrokerId, ...]
+    leader_recovery_state: LeaderRecoveryState
+    eligible_leader_replicas: tuple[BrokerId, ...] = ()
+
+    def complete_reassignment(self) -> None:
+        """Ends the reassignment if every target replica is in the ISR (KIP-455)."""
+        if not self.adding_replicas and not self.removing_replicas:
+            self.target_replicas = ()
+            return
+        isr = tuple(member for member in self.isr if member not in self.removing_replicas)
+        if isr and set(self.target_replicas) <= set(isr):
+            self.replicas, self.isr = self.target_replicas, isr
+            self.adding_replicas = self.removing_replicas = self.target_replicas = ()
+
+    def equals(self, partition: PartitionImage) -> bool:
+        """True if the partition is like this already."""
+        return (
+            self.isr == partition.isr
+            and self.leader == partition.leader
+            and self.replicas == partition.replicas
+            and self.eligible_leader_replicas == partition.eligible_leader_replicas
+            and self.adding_replicas == partition.adding_replicas
+            and self.removing_replicas == partition.removing_replicas
+            and self.target_replicas == partition.target_replicas
+            and self.leader_recovery_state is partition.leader_recovery_state
+        )
 
 
 def decide_elect_leaders(image: MetadataImage, command: command_pb2.ElectLeadersCommand) -> ControllerResult:

@@ -170,8 +170,9 @@ def _carry_out(state: ControllerState, command: Command) -> Applied:
     except MemoryError:
         raise  # another controller may have had enough memory: to go on here would be to differ from it
     except Exception:
-        # The one place that catches everything: a bug in a decision must not become a dead quorum. Deciding is a pure function of state and command, so every controller ends here for the same command; and the
-        # state is untouched. Raising would stop the log for good on all of them.
+        # The one place that catches everything: a bug in a decision must not become a dead quorum. Deciding is a pure
+        # function of state and command, so every controller ends here for the same command, and the state is
+        # untouched. Raising would stop the log for good on all of them.
         logger.exception("command_failed command=%s end_offset=%d", kind, state.image.end_offset)
         return _unchanged(state, refused(ErrorCode.UNKNOWN_SERVER_ERROR, f"{kind} failed; see the controllers' logs"))
     response = _completed(image, result.response)
