@@ -1,0 +1,80 @@
+"""Brings a log to the disk without holding up the event loop: fdatasync in a thread, one at a time per log.
+
+The recovery point moves only after the sync, and never past a truncation that happened meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ...proto.errors import KafkaStorageError
+from ...proto.identifiers import Offset
+from .file_system import FileSystem
+
+if TYPE_CHECKING:
+    from .partition_log import PartitionLog
+
+logger = logging.getLogger(__name__)
+
+
+class Flusher:
+    """Owns the recovery point of one log."""
+
+    def __init__(self, log: PartitionLog, file_system: FileSystem, recovery_point: Offset) -> None:
+        self._log = log
+        self._file_system = file_system
+        self.recovery_point = recovery_point
+        self._running: asyncio.Future[None] | None = None
+        self._truncation: int | None = None  # the lowest since the running sync began
+
+    def truncated_to(self, offset: int) -> None:
+        """What was on disk from `offset` on is not any more."""
+        self.recovery_point = min(self.recovery_point, Offset(offset))
+        if self._truncation is None or offset < self._truncation:
+            self._truncation = offset
+
+    async def flush(self, target: Offset) -> None:
+        """Returns once all below `target` is on disk. :raises KafkaStorageError: the disk failed."""
+        while self.recovery_point < min(target, self._log.log_end_offset) and not self._log.closed:
+            if self._running is not None:
+                await asyncio.wait([self._running])
+                if self._log.failure is not None:
+                    raise KafkaStorageError(f"{self._log.topic_partition}: {self._log.failure}")
+                continue
+            self._running = asyncio.ensure_future(self._flush_once(target))
+            await asyncio.shield(self._running)
+
+    async def _flush_once(self, target: Offset) -> None:
+        self._truncation = None
+        target = min(target, self._log.log_end_offset)
+        segments = [s for s in self._log.segments_from(self.recovery_point) if s.base_offset < target]
+        try:
+            for segment in segments:
+                segment.write_indexes(final=False)
+                descriptor = segment.pin()
+                try:
+                    await asyncio.to_thread(self._file_system.sync, descriptor)
+                finally:
+                    segment.unpin()
+            await asyncio.to_thread(self._file_system.sync_folder, self._log.directory)
+        except OSError as error:
+            if self._log.closed:  # deleted while the sync ran
+                logger.info("flush_of_closed_log partition=%s error=%s", self._log.topic_partition, error)
+                return
+            # After a failed sync the kernel may have dropped the pages: only a new recovery can tell what is there.
+            self._log.fail(f"flush failed: {error}")
+            raise KafkaStorageError(f"{self._log.topic_partition}: flush failed: {error}") from error
+        finally:
+            self._running = None
+        if self._truncation is not None:
+            target = min(target, Offset(self._truncation))
+        self.recovery_point = max(self.recovery_point, target)
+
+    def flush_now(self, target: Offset) -> None:
+        """The same in line, for closing. :raises OSError: the disk failed."""
+        for segment in self._log.segments_from(self.recovery_point):
+            self._file_system.sync(segment.descriptor())
+        self._file_system.sync_folder(self._log.directory)
+        self.recovery_point = target

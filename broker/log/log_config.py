@@ -1,0 +1,41 @@
+"""What a log needs to know of its topic's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...cluster.topic_config import TopicConfig
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_NEVER = 2**62
+"""Kafka spells "never" as the largest long; anything near it is taken for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Sizes and times of one log; None means no limit."""
+
+    segment_bytes: int = 1024 * 1024 * 1024
+    segment_ms: int = 7 * _DAY_MS
+    segment_index_bytes: int = 10 * 1024 * 1024
+    index_interval_bytes: int = 4096
+    retention_ms: int | None = 7 * _DAY_MS
+    retention_bytes: int | None = None
+    flush_messages: int | None = None
+    flush_ms: int | None = None
+    file_delete_delay_ms: int = 60_000
+
+    @classmethod
+    def from_topic_config(cls, topic_config: TopicConfig) -> LogConfig:
+        """The part of a topic's resolved settings that its logs use."""
+        return cls(
+            segment_bytes=topic_config.segment_bytes,
+            segment_ms=topic_config.segment_ms,
+            segment_index_bytes=topic_config.segment_index_bytes,
+            index_interval_bytes=topic_config.index_interval_bytes,
+            retention_ms=None if topic_config.retention_ms < 0 else topic_config.retention_ms,
+            retention_bytes=None if topic_config.retention_bytes < 0 else topic_config.retention_bytes,
+            flush_messages=None if topic_config.flush_messages > _NEVER else topic_config.flush_messages,
+            flush_ms=None if topic_config.flush_ms > _NEVER else topic_config.flush_ms,
+            file_delete_delay_ms=topic_config.file_delete_delay_ms,
+        )

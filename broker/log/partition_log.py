@@ -1,0 +1,640 @@
+"""One partition's log: append, read, truncate. All calls come from one thread; writes and reads go to the page cache
+in line.
+
+A log is a row of segments without gaps. It knows nothing of leaders, followers or the high watermark: who may append
+what is decided in `replication/`. It holds what must stay in step with the batches: the epoch cache (rule 14) and the
+producers' last sequences (rule 17). Only `flush` waits for the disk, and it does so in a thread (see `flusher.py`).
+
+    log_start_offset <= recovery_point <= log_end_offset, but that a truncation or a new log start may pass the
+    recovery point
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn
+
+from ...proto.errors import (
+    CorruptRecordError,
+    KafkaStorageError,
+    OffsetOutOfRangeError,
+    RecordListTooLargeError,
+)
+from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
+from ...proto.record_batch import (
+    RecordBatchHeader,
+    check_batch,
+    parse_header,
+    set_log_append_time,
+    set_offset_and_epoch,
+)
+from .batch_run import trim_run
+from .batch_time import first_record_at
+from .checkpoints import LEADER_EPOCH_CHECKPOINT, write_epochs
+from .descriptor_pool import DescriptorPool
+from .epoch_cache import EpochCache
+from .errors import CorruptFileError, LogCorruptError
+from .file_system import FileSystem
+from .flusher import Flusher
+from .log_config import LogConfig
+from .producer_snapshots import ProducerSnapshots
+from .producer_state import ProducerStates
+from .retention import SegmentAge, deletable_segments
+from .segment import Segment
+
+logger = logging.getLogger(__name__)
+
+_READ_HINTS_MAX: Final = 32
+
+
+class AppendedBatch(NamedTuple):
+    """Where a leader's batch stands in the log."""
+
+    base_offset: Offset
+    last_offset: Offset
+    duplicate: bool  # it was there already; these are its first offsets
+    log_append_time_ms: int | None  # None: records keep the producer's timestamps
+
+
+class LogParts(NamedTuple):
+    """What a loaded or new log consists of; recovery.py puts it together."""
+
+    segments: list[Segment]  # in order, at least one
+    epoch_cache: EpochCache
+    producer_states: ProducerStates
+    snapshots: ProducerSnapshots
+    log_start_offset: Offset
+    log_end_offset: Offset
+    recovery_point: Offset
+
+
+class PartitionLog:
+    """The log of one replica on this broker."""
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        topic_id: TopicId,
+        directory: str,
+        config: LogConfig,
+        parts: LogParts,
+        file_system: FileSystem,
+        pool: DescriptorPool,
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.directory = directory
+        self.config = config
+        self.epoch_cache = parts.epoch_cache
+        self.producer_states = parts.producer_states
+        self.log_start_offset = parts.log_start_offset
+        self.log_end_offset = parts.log_end_offset
+        self.failure: str | None = None  # why nothing can be appended any more, until the log is opened anew
+        self.closed = False
+        self.on_flush_wanted: Callable[[PartitionLog], None] | None = None
+        self._file_system = file_system
+        self._pool = pool
+        self._segments = parts.segments
+        self._bases = [segment.base_offset for segment in parts.segments]
+        self._active = parts.segments[-1]
+        self._snapshots = parts.snapshots
+        self._latest_epoch: int | None = parts.epoch_cache.latest_epoch
+        # Where recent reads ended: the next read of the same consumer or follower needs no index.
+        self._read_hints: dict[int, tuple[Segment, int]] = {}
+        self._deleted_files: list[str] = []
+        self._flusher = Flusher(self, file_system, parts.recovery_point)
+        self._flush_at = self._next_flush_offset()
+
+    def __repr__(self) -> str:
+        return f"PartitionLog({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def recovery_point(self) -> Offset:
+        """All below it is known to be on disk; recovery after an unclean stop begins here."""
+        return min(self._flusher.recovery_point, self.log_end_offset)
+
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
+    # -- append
+
+    def append_as_leader(
+        self,
+        batch: bytearray,
+        *,
+        leader_epoch: LeaderEpoch,
+        now_ms: int,
+        log_append_time: bool = False,
+        header: RecordBatchHeader | None = None,
+    ) -> AppendedBatch:
+        """Appends one batch that `check_produced_batch` has passed; its header may come along. `batch` is patched in
+        place.
+
+        :raises OutOfOrderSequenceNumberError, InvalidProducerEpochError, InvalidRecordError: see
+        `ProducerStates.check`.
+        :raises RecordListTooLargeError: the batch is larger than a segment.
+        :raises KafkaStorageError: the disk failed; nothing was appended.
+        """
+        if header is None:
+            header = parse_header(batch)
+        has_producer = header.producer_id >= 0
+        if has_producer and not header.is_control:
+            duplicate = self.producer_states.check(header)
+            if duplicate is not None:
+                append_time = duplicate.timestamp_ms if log_append_time else None
+                first, last = Offset(duplicate.first_offset), Offset(duplicate.last_offset)
+                return AppendedBatch(first, last, True, append_time)
+        size = len(batch)
+        if size > self.config.segment_bytes:
+            raise RecordListTooLargeError(f"batch of {size} bytes; segment.bytes is {self.config.segment_bytes}")
+        max_timestamp = header.max_timestamp
+        if log_append_time:
+            set_log_append_time(batch, now_ms)
+            max_timestamp = now_ms
+        base_offset = self.log_end_offset
+        last_offset = base_offset + header.last_offset_delta
+        set_offset_and_epoch(batch, base_offset, leader_epoch)
+        if self.failure is not None:
+            raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
+        segment = self._active
+        try:
+            if leader_epoch != self._latest_epoch:
+                self._assign_epoch(leader_epoch, base_offset)
+            if segment.must_roll(size, max_timestamp, last_offset, now_ms, self.config):
+                segment = self._roll(base_offset, now_ms)
+            segment.append(batch, size)
+        except OSError as error:
+            self._append_failed(error)
+        segment.note(segment.size, size, last_offset, max_timestamp)
+        if has_producer:
+            self.producer_states.record(header, base_offset, max_timestamp)
+        self._advance_to(last_offset + 1)
+        return AppendedBatch(base_offset, Offset(last_offset), False, now_ms if log_append_time else None)
+
+    def append_as_follower(self, records: bytes | memoryview, *, now_ms: int = 0) -> None:
+        """Appends batches as the leader wrote them. Each is checked whole before the first byte is written.
+
+        :raises CorruptRecordError: a batch fails its checks, or does not begin where the log ends; nothing was
+        appended.
+        :raises KafkaStorageError: the disk failed; what was appended before is a run of whole batches.
+        """
+        if self.failure is not None:
+            raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
+        headers = self._checked_headers(records)
+        if not headers:
+            return
+        if headers[0].base_offset < self.log_end_offset:
+            # A log that begins in the middle of a batch (its leader's log start is there) is still empty: take the
+            # batch.
+            log_start_offset = self.log_start_offset
+            self.truncate_fully_and_start_at(Offset(headers[0].base_offset))
+            self.log_start_offset = log_start_offset
+        view = memoryview(records)
+        begin = end = 0
+        run: list[RecordBatchHeader] = []
+        try:
+            for header in headers:
+                size = header.size_bytes
+                segment, run_size = self._active, end - begin
+                new_epoch = header.partition_leader_epoch != self._latest_epoch
+                if new_epoch or segment.must_roll(
+                    run_size + size, header.max_timestamp, header.last_offset, now_ms, self.config
+                ):
+                    self._append_run(view[begin:end], run)
+                    begin, run = end, []
+                    if new_epoch:
+                        self._assign_epoch(LeaderEpoch(header.partition_leader_epoch), Offset(header.base_offset))
+                    if segment.must_roll(size, header.max_timestamp, header.last_offset, now_ms, self.config):
+                        self._roll(header.base_offset, now_ms)
+                run.append(header)
+                end += size
+            self._append_run(view[begin:end], run)
+        except OSError as error:
+            self._append_failed(error)
+
+    def _checked_headers(self, records: bytes | memoryview) -> list[RecordBatchHeader]:
+        headers: list[RecordBatchHeader] = []
+        position, expected = 0, int(self.log_end_offset)
+        while position < len(records):
+            header = check_batch(records, position)
+            if header.base_offset != expected and (
+                headers or not self._may_begin_inside(header) or header.partition_leader_epoch < 0
+            ):
+                raise CorruptRecordError(
+                    f"{self.topic_partition}: batch at offset {header.base_offset} does not follow {expected}"
+                )
+            headers.append(header)
+            expected = header.next_offset
+            position += header.size_bytes
+        return headers
+
+    def _may_begin_inside(self, header: RecordBatchHeader) -> bool:
+        is_empty = len(self._segments) == 1 and not self._active.size
+        return is_empty and header.base_offset < self.log_end_offset <= header.last_offset
+
+    def _append_run(self, data: memoryview, run: list[RecordBatchHeader]) -> None:
+        if not run:
+            return
+        segment = self._active
+        segment.append(data, len(data))
+        for header in run:
+            segment.note(segment.size, header.size_bytes, header.last_offset, header.max_timestamp)
+            if header.producer_id >= 0:
+                self.producer_states.record(header, header.base_offset, header.max_timestamp)
+        self._advance_to(run[-1].next_offset)
+
+    def _advance_to(self, log_end_offset: int) -> None:
+        self.log_end_offset = Offset(log_end_offset)
+        self.producer_states.end_offset = log_end_offset
+        if log_end_offset >= self._flush_at:
+            self._want_flush()
+
+    def _append_failed(self, error: OSError) -> NoReturn:
+        """Rule 27: nothing torn stays behind, and the caller gives up the leadership."""
+        logger.error("log_append_failed partition=%s path=%s error=%s", self.topic_partition, self._active.path, error)
+        try:
+            self._active.cut_back()
+        except OSError as second:
+            self.fail(f"a failed append could not be cut off: {second}")
+        raise KafkaStorageError(f"{self.topic_partition}: append to {self._active.path} failed: {error}") from error
+
+    def fail(self, reason: str) -> None:
+        """Marks the log as not to be appended to until it is opened, and thereby recovered, anew."""
+        logger.error("log_failed partition=%s directory=%s reason=%s", self.topic_partition, self.directory, reason)
+        self.failure = reason
+
+    def _roll(self, base_offset: int, now_ms: int) -> Segment:
+        """Begins a new segment. :raises OSError: the disk failed; the old one stays active."""
+        old = self._active
+        old.write_indexes(final=True)
+        self.producer_states.end_offset = base_offset
+        self._snapshots.write(self.producer_states, sync=False)
+        segment = Segment(self._file_system, self._pool, self.directory, base_offset, self.config, now_ms)
+        segment.create()
+        self._segments.append(segment)
+        self._bases.append(base_offset)
+        self._active = segment
+        old.unload_indexes()
+        self._want_flush()
+        return segment
+
+    # -- leader epochs
+
+    def assign_epoch(self, epoch: LeaderEpoch, start_offset: Offset) -> None:
+        """A new leader notes where its epoch begins, before its first append (rule 13).
+
+        :raises KafkaStorageError: the disk failed.
+        """
+        try:
+            self._assign_epoch(epoch, start_offset)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: cannot write the epoch checkpoint: {error}") from error
+
+    def _assign_epoch(self, epoch: LeaderEpoch, start_offset: Offset) -> None:
+        before = self.epoch_cache.entries
+        if self.epoch_cache.assign(epoch, start_offset):
+            try:
+                self._write_epochs()
+            except OSError:
+                # On disk the batch must never come before its epoch: forget it again, the next append tries anew.
+                self.epoch_cache.clear()
+                for entry in before:
+                    self.epoch_cache.assign(*entry)
+                raise
+        self._latest_epoch = self.epoch_cache.latest_epoch
+
+    def _write_epochs(self) -> None:
+        write_epochs(self._file_system, f"{self.directory}/{LEADER_EPOCH_CHECKPOINT}", self.epoch_cache.entries)
+
+    def end_offset_for_epoch(self, epoch: LeaderEpoch) -> tuple[LeaderEpoch | None, Offset]:
+        """The largest epoch known that is not above `epoch`, and its end offset; see `EpochCache.end_offset_for`."""
+        return self.epoch_cache.end_offset_for(epoch, self.log_end_offset)
+
+    # -- read
+
+    def read(self, offset: Offset, *, max_bytes: int, end_offset: Offset, min_one_batch: bool = True) -> bytes:
+        """Whole batches from the one that holds `offset` on, all below `end_offset`, about `max_bytes` at most.
+
+        Every batch is checked, so that a flipped bit on the disk is never served. The first batch is given even if it
+        alone is larger than `max_bytes`, unless `min_one_batch` is false. b"" at or past `end_offset`.
+
+        :raises OffsetOutOfRangeError: `offset` is below the log start or past the log end.
+        :raises LogCorruptError: the batch at `offset` is damaged (batches before it are given out first).
+        :raises KafkaStorageError: the disk failed.
+        """
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"{self.topic_partition}: offset {offset} is not in {self.log_start_offset}..{self.log_end_offset}"
+            )
+        if offset >= end_offset or offset == self.log_end_offset:
+            return b""
+        try:
+            return self._read(offset, max_bytes, end_offset, min_one_batch)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: read at offset {offset} failed: {error}") from error
+
+    def _read(self, offset: int, max_bytes: int, end_offset: int, min_one_batch: bool) -> bytes:
+        hint = self._read_hints.pop(offset, None)
+        if hint is not None and hint[1] < hint[0].size:
+            segment, position = hint
+            base_offset = offset
+        else:
+            segment, position, base_offset = self._locate(offset)
+        size_left = segment.size - position
+        data = segment.pread(position, min(max(max_bytes, 0), size_left))
+        trimmed = trim_run(
+            data,
+            wanted_offset=offset,
+            expected_offset=base_offset,
+            end_offset=end_offset,
+            size_left=size_left,
+            epochs=self.epoch_cache,
+        )
+        while not trimmed.end and trimmed.bytes_missing and min_one_batch:
+            data += segment.pread(position + len(data), trimmed.bytes_missing)
+            trimmed = trim_run(
+                data,
+                wanted_offset=offset,
+                expected_offset=base_offset,
+                end_offset=end_offset,
+                size_left=size_left,
+                epochs=self.epoch_cache,
+            )
+        if trimmed.flaw and trimmed.end == trimmed.start:
+            raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), trimmed.flaw)
+        self._remember(trimmed.next_offset, segment, position + trimmed.end)
+        return data if trimmed.end == len(data) and not trimmed.start else data[trimmed.start : trimmed.end]
+
+    def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
+        hints = self._read_hints
+        if len(hints) >= _READ_HINTS_MAX and next_offset not in hints:
+            del hints[next(iter(hints))]
+        hints[next_offset] = (segment, position)
+
+    def _locate(self, offset: int) -> tuple[Segment, int, int]:
+        """(segment, position, base offset) of the batch that holds `offset`."""
+        segment = self._segment_of(offset)
+        try:
+            found = segment.locate(offset)
+        except CorruptFileError as error:
+            logger.warning("log_index_rebuilt partition=%s path=%s error=%s", self.topic_partition, segment.path, error)
+            segment.rebuild_indexes()
+            try:
+                found = segment.locate(offset)
+            except CorruptFileError as second:
+                raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), str(second)) from second
+        if found is None:
+            raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), "the segment ends before it")
+        return segment, *found
+
+    def _segment_of(self, offset: int) -> Segment:
+        return self._segments[max(bisect_right(self._bases, offset) - 1, 0)]
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, Offset] | None:
+        """(timestamp, offset) of the first record at least as new as `timestamp_ms`; None if there is none.
+
+        :raises LogCorruptError, KafkaStorageError: as `read`.
+        """
+        for segment in self._segments:
+            if segment.largest[0] < timestamp_ms:
+                continue
+            start = max(segment.time_index.lookup(timestamp_ms), self.log_start_offset)
+            _, position = segment.offset_index.lookup(start)
+            for _, header in segment.headers(position):
+                if header.max_timestamp >= timestamp_ms and header.last_offset >= self.log_start_offset:
+                    batch = self.read(
+                        Offset(max(header.base_offset, self.log_start_offset)),
+                        max_bytes=0,
+                        end_offset=self.log_end_offset,
+                    )
+                    found = first_record_at(batch, timestamp_ms, self.log_start_offset)
+                    if found is not None:
+                        return found[0], Offset(found[1])
+        return None
+
+    def max_timestamp(self) -> tuple[int, Offset] | None:
+        """(timestamp, offset) of the newest record; None if no record has a timestamp (KIP-734)."""
+        newest = max(self._segments, key=lambda segment: segment.largest[0]).largest[0]
+        return None if newest < 0 else self.offset_for_timestamp(newest)
+
+    # -- truncate and delete
+
+    def truncate_to(self, offset: Offset) -> None:
+        """Removes `offset` and all after it (a batch that holds it goes whole). The epoch cache is cut in any case
+        (rule 14).
+
+        :raises KafkaStorageError: the disk failed; the log must be opened anew.
+        """
+        try:
+            if offset >= self.log_end_offset:
+                self._truncate_epochs(self.log_end_offset)
+            elif offset < self._bases[0]:
+                self._restart_at(offset)
+            else:
+                self._truncate_to(offset)
+        except (OSError, CorruptFileError) as error:
+            self.fail(f"truncation to {offset} failed: {error}")
+            raise KafkaStorageError(f"{self.topic_partition}: truncation to {offset} failed: {error}") from error
+
+    def _truncate_to(self, offset: int) -> None:
+        self._read_hints.clear()
+        segment, position, base_offset = self._locate(offset)
+        self._flusher.truncated_to(base_offset)
+        for gone in self._segments[self._segments.index(segment) + 1 :][::-1]:
+            gone.remove()
+            self._segments.pop()
+            self._bases.pop()
+        segment.cut_at(position, base_offset)
+        self._active = segment
+        self.log_end_offset = end_offset = Offset(base_offset)
+        self.log_start_offset = min(self.log_start_offset, end_offset)
+        self._truncate_epochs(end_offset)
+        self._reload_producers()
+        self._flush_at = self._next_flush_offset()
+        logger.info(
+            "log_truncated partition=%s epoch=%s end_offset=%d", self.topic_partition, self._latest_epoch, end_offset
+        )
+
+    def _truncate_epochs(self, end_offset: Offset) -> None:
+        if self.epoch_cache.truncate_from_end(end_offset):
+            self._latest_epoch = self.epoch_cache.latest_epoch
+            self._write_epochs()
+
+    def _reload_producers(self) -> None:
+        """Producer state as it was at the log end: the last snapshot, and the headers after it."""
+        states = self._snapshots.load_latest(self._bases[0], self.log_end_offset)
+        for segment in self._segments[max(bisect_right(self._bases, states.end_offset) - 1, 0) :]:
+            start = max(states.end_offset, segment.base_offset)
+            for _, header in segment.headers(segment.offset_index.lookup(start)[1]):
+                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
+                    states.record(header, header.base_offset, header.max_timestamp)
+        states.end_offset = self.log_end_offset
+        self.producer_states = states
+
+    def truncate_fully_and_start_at(self, offset: Offset) -> None:
+        """Empties the log; the next batch goes to `offset`. :raises KafkaStorageError: the disk failed."""
+        try:
+            self._restart_at(offset)
+        except OSError as error:
+            self.fail(f"starting anew at {offset} failed: {error}")
+            raise KafkaStorageError(f"{self.topic_partition}: starting anew at {offset} failed: {error}") from error
+
+    def _restart_at(self, offset: Offset) -> None:
+        self._read_hints.clear()
+        self._flusher.truncated_to(offset)
+        # The last segment goes first: after a crash in between, what is left is a prefix.
+        while self._segments:
+            self._segments.pop().remove()
+            self._bases.pop()
+        self._snapshots.remove_all()
+        segment = Segment(self._file_system, self._pool, self.directory, offset, self.config, 0)
+        segment.create()
+        self._segments.append(segment)
+        self._bases.append(offset)
+        self._active = segment
+        self.log_start_offset = self.log_end_offset = offset
+        self.producer_states.clear(offset)
+        if self.epoch_cache.clear():
+            self._write_epochs()
+        self._latest_epoch = None
+        self._flush_at = self._next_flush_offset()
+        logger.info("log_restarted partition=%s start_offset=%d", self.topic_partition, offset)
+
+    def advance_log_start_to(self, offset: Offset) -> bool:
+        """Hides what is below `offset` (DeleteRecords, or the leader's log start); True if the log start moved.
+
+        :raises OffsetOutOfRangeError: `offset` is past the log end. :raises KafkaStorageError: the disk failed.
+        """
+        if offset > self.log_end_offset:
+            raise OffsetOutOfRangeError(f"{self.topic_partition}: log start {offset} would pass {self.log_end_offset}")
+        if offset <= self.log_start_offset:
+            return False
+        self.log_start_offset = offset
+        if self.epoch_cache.truncate_from_start(offset):
+            try:
+                self._write_epochs()
+            except OSError as error:
+                raise KafkaStorageError(
+                    f"{self.topic_partition}: cannot write the epoch checkpoint: {error}"
+                ) from error
+        return True
+
+    def delete_old_segments(self, now_ms: int, high_watermark: Offset) -> int:
+        """Applies retention; returns how many segments went. Their files are renamed, see `take_deleted_files`.
+
+        :raises KafkaStorageError: the disk failed.
+        """
+        ends = [*self._bases[1:], self.log_end_offset]
+        ages = [
+            SegmentAge(Offset(end), segment.size, segment.largest[0], segment.modified_ms)
+            for segment, end in zip(self._segments, ends, strict=True)
+        ]
+        count = deletable_segments(
+            ages,
+            now_ms=now_ms,
+            log_start_offset=self.log_start_offset,
+            high_watermark=high_watermark,
+            retention_ms=self.config.retention_ms,
+            retention_bytes=self.config.retention_bytes,
+        )
+        if not count:
+            return 0
+        try:
+            if count == len(self._segments):
+                self._roll(self.log_end_offset, now_ms)
+            self.advance_log_start_to(max(Offset(self._bases[count]), self.log_start_offset))
+            self._drop_segments(count)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: deleting old segments failed: {error}") from error
+        return count
+
+    def _drop_segments(self, count: int) -> None:
+        self._read_hints.clear()
+        for _ in range(count):
+            segment = self._segments.pop(0)
+            self._bases.pop(0)
+            self._deleted_files += segment.rename_deleted()
+        self._deleted_files += self._snapshots.rename_deleted(self._bases[0])
+        logger.info(
+            "log_segments_deleted partition=%s count=%d log_start_offset=%d",
+            self.topic_partition,
+            count,
+            self._bases[0],
+        )
+
+    def take_deleted_files(self) -> list[str]:
+        """Files renamed since the last call, to be removed after file.delete.delay.ms."""
+        files, self._deleted_files = self._deleted_files, []
+        return files
+
+    # -- flush and close
+
+    @property
+    def flush_due(self) -> bool:
+        """True if flush.messages records, or a rolled segment, wait to be flushed."""
+        return self.log_end_offset >= self._flush_at or self._bases[-1] > self._flusher.recovery_point
+
+    def _next_flush_offset(self) -> int:
+        limit = self.config.flush_messages
+        return 2**63 if limit is None else self._flusher.recovery_point + limit
+
+    def _want_flush(self) -> None:
+        if self.on_flush_wanted is not None:
+            self.on_flush_wanted(self)
+
+    async def flush(self) -> None:
+        """Returns once all that is in the log now is on disk; the recovery point moves then, not before.
+
+        :raises KafkaStorageError: the disk failed; the log is marked as failed, for nobody knows what it has kept.
+        """
+        await self._flusher.flush(self.log_end_offset)
+        self._flush_at = self._next_flush_offset()
+
+    async def flush_if_due(self) -> None:
+        """Flushes what must be: all after flush.messages records, else the segments that were rolled."""
+        if self.log_end_offset >= self._flush_at:
+            await self.flush()
+        elif self._bases[-1] > self._flusher.recovery_point:
+            await self._flusher.flush(Offset(self._bases[-1]))
+
+    def segments_from(self, offset: int) -> list[Segment]:
+        """The segments that hold `offset` and what follows, for the flusher."""
+        return self._segments[max(bisect_right(self._bases, offset) - 1, 0) :]
+
+    def update_config(self, config: LogConfig) -> None:
+        """Takes a new configuration; it holds from the next append and the next retention run on."""
+        self.config = config
+        self._flush_at = self._next_flush_offset()
+
+    def close(self) -> None:
+        """Flushes everything, writes indexes and a producer snapshot, and closes the files. Blocks.
+
+        :raises KafkaStorageError: the disk failed; the stop was not a clean one.
+        """
+        try:
+            if self.failure is None:
+                for segment in self._segments[:-1]:
+                    segment.write_indexes(final=False)
+                self._active.write_indexes(final=True)
+                self._snapshots.write(self.producer_states, sync=True)
+                self._flusher.flush_now(self.log_end_offset)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: closing failed: {error}") from error
+        finally:
+            self.close_files()
+        if self.failure is not None:
+            raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
+
+    def close_files(self) -> None:
+        """Closes the files without another word to the disk: the log is to be deleted, or the process gives up."""
+        self.closed = True
+        for segment in self._segments:
+            segment.close_file()

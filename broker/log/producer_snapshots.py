@@ -1,0 +1,93 @@
+"""The `.snapshot` files of a log: producer state as it was at an offset, which is the file's name.
+
+One is written for the start of each segment when the log rolls, and one for the log end at a clean stop. To know the
+state at any offset, take the latest snapshot not past it and the headers of the batches between.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ...proto.identifiers import Offset
+from .errors import CorruptFileError
+from .file_system import FileSystem, read_file, remove_if_present, write_all
+from .producer_state import ProducerStates
+from .segment import DELETED_SUFFIX, file_name
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_SUFFIX: Final = ".snapshot"
+
+
+class ProducerSnapshots:
+    """The files, by offset."""
+
+    def __init__(self, file_system: FileSystem, folder: str, offsets: list[int]) -> None:
+        self._file_system = file_system
+        self._folder = folder
+        self._offsets = sorted(offsets)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(self._offsets)
+
+    def path(self, offset: int) -> str:
+        """The file of the snapshot at `offset`."""
+        return f"{self._folder}/{file_name(offset, SNAPSHOT_SUFFIX)}"
+
+    def write(self, states: ProducerStates, *, sync: bool) -> None:
+        """Writes a snapshot at `states.end_offset`. :raises OSError: the disk failed."""
+        offset = states.end_offset
+        path = self.path(offset)
+        descriptor = self._file_system.open(path, create=True)
+        try:
+            self._file_system.truncate(descriptor, 0)
+            write_all(self._file_system, descriptor, states.encode(), 0)
+            if sync:
+                self._file_system.sync(descriptor)
+        finally:
+            self._file_system.close(descriptor)
+        if offset not in self._offsets:
+            self._offsets.append(offset)
+            self._offsets.sort()
+
+    def load_latest(self, start_offset: int, end_offset: int) -> ProducerStates:
+        """The latest good snapshot not past `end_offset`; an empty state at `start_offset` if there is none.
+
+        Those that are past it, or cannot be read, are removed: they describe a log that is no more.
+        """
+        while self._offsets:
+            offset = self._offsets[-1]
+            if offset < start_offset:
+                break
+            if offset <= end_offset:
+                try:
+                    return ProducerStates.decode(read_file(self._file_system, self.path(offset)), Offset(offset))
+                except CorruptFileError as error:
+                    logger.warning("producer_snapshot_corrupt path=%s error=%s", self.path(offset), error)
+            self._offsets.pop()
+            remove_if_present(self._file_system, self.path(offset))
+        return ProducerStates(Offset(start_offset))
+
+    def remove_all(self) -> None:
+        """Removes every snapshot."""
+        while self._offsets:
+            remove_if_present(self._file_system, self.path(self._offsets.pop()))
+
+    def keep_only(self, offsets: set[int]) -> None:
+        """Removes those that belong to no segment, but for the latest of all: a clean stop wrote it."""
+        for offset in self._offsets[:-1]:
+            if offset not in offsets:
+                self._offsets.remove(offset)
+                remove_if_present(self._file_system, self.path(offset))
+
+    def rename_deleted(self, before: int) -> list[str]:
+        """Takes those before `before` out by their names; returns the new ones, to be removed later."""
+        renamed = []
+        while self._offsets and self._offsets[0] < before:
+            path = self.path(self._offsets.pop(0))
+            if self._file_system.status(path) is not None:
+                self._file_system.replace(path, path + DELETED_SUFFIX)
+                renamed.append(path + DELETED_SUFFIX)
+        return renamed

@@ -1,0 +1,316 @@
+"""Opens a log that is on disk, whatever state a crash has left it in, and makes new ones.
+
+After a clean stop the files are trusted, and only what cannot be right is made anew. After any other stop, everything
+from the recovery point on is in doubt (rule 18): batches are read one after the other, each must pass its CRC, begin
+where the last one ended and bear the leader epoch that the epoch cache has for its offset. The log ends at the first
+that does not; what follows it is gone. Indexes, producer state and epoch cache are made anew from what is left.
+
+What lies below the recovery point was synced and is not cut: a flaw there is damage to the disk, which
+`PartitionLog.read` finds when it comes upon it, so that the replica is fetched anew while others still have the data.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...proto.errors import KafkaError
+from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
+from ...proto.record_batch import RecordBatchHeader, check_batch
+from .checkpoints import LEADER_EPOCH_CHECKPOINT, read_epochs, write_epochs, write_topic_id
+from .descriptor_pool import DescriptorPool
+from .epoch_cache import EpochCache
+from .errors import CorruptFileError
+from .file_system import FileSystem, remove_if_present
+from .log_config import LogConfig
+from .partition_log import LogParts, PartitionLog
+from .producer_snapshots import SNAPSHOT_SUFFIX, ProducerSnapshots
+from .producer_state import ProducerStates
+from .segment import DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, Segment
+
+logger = logging.getLogger(__name__)
+
+_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".tmp", ".cleaned", ".swap")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Which log, and where."""
+
+    topic_partition: TopicPartition
+    topic_id: TopicId
+    directory: str
+
+
+def create_log(
+    file_system: FileSystem, pool: DescriptorPool, place: LogPlace, config: LogConfig, now_ms: int
+) -> PartitionLog:
+    """Makes an empty log. The topic id is written first: a folder without one was never a log (rule 24).
+
+    :raises OSError: the disk failed.
+    """
+    file_system.make_folder(place.directory)
+    write_topic_id(file_system, place.directory, place.topic_id)
+    segment = Segment(file_system, pool, place.directory, 0, config, now_ms)
+    segment.create()
+    zero = Offset(0)
+    parts = LogParts(
+        [segment], EpochCache(), ProducerStates(), ProducerSnapshots(file_system, place.directory, []), zero, zero, zero
+    )
+    return PartitionLog(place.topic_partition, place.topic_id, place.directory, config, parts, file_system, pool)
+
+
+def load_log(
+    file_system: FileSystem,
+    pool: DescriptorPool,
+    place: LogPlace,
+    config: LogConfig,
+    *,
+    now_ms: int,
+    clean: bool,
+    recovery_point: Offset,
+    log_start_offset: Offset | None,
+) -> PartitionLog:
+    """The log in `place.directory`; `clean` says whether the last stop was one.
+
+    :raises OSError: the disk failed.
+    """
+    loader = _Loader(file_system, pool, place, config, now_ms)
+    parts = loader.load(clean, recovery_point, log_start_offset)
+    return PartitionLog(place.topic_partition, place.topic_id, place.directory, config, parts, file_system, pool)
+
+
+class _Loader:
+    def __init__(
+        self, file_system: FileSystem, pool: DescriptorPool, place: LogPlace, config: LogConfig, now_ms: int
+    ) -> None:
+        self._file_system = file_system
+        self._pool = pool
+        self._place = place
+        self._config = config
+        self._now_ms = now_ms
+        self._epochs = EpochCache()
+        self._epochs_known = False  # the checkpoint could be read, and so is ahead of every batch
+        self._end_offset = 0
+
+    def load(self, clean: bool, recovery_point: Offset, log_start_offset: Offset | None) -> LogParts:
+        names = self._tidy(self._file_system.list_folder(self._place.directory))
+        segments = [self._segment(base) for base in _offsets(names, LOG_SUFFIX)]
+        snapshots = ProducerSnapshots(self._file_system, self._place.directory, _offsets(names, SNAPSHOT_SUFFIX))
+        self._read_epochs()
+        if not segments:
+            segments = [self._new_segment(log_start_offset or Offset(0))]
+        if not clean:
+            self._recover(segments, recovery_point)
+        elif not self._trust(segments):
+            clean = False
+            self._recover(segments, Offset(segments[-1].base_offset))
+        start = Offset(max(log_start_offset or 0, segments[0].base_offset))
+        if start > self._end_offset:
+            # All that is left lies below the log start, and may not be shown.
+            logger.warning("log_below_start partition=%s end=%d start=%d", self._name, self._end_offset, start)
+            for segment in reversed(segments):
+                segment.remove()
+            segments = [self._new_segment(start)]
+            self._end_offset = start
+        end = Offset(self._end_offset)
+        self._settle_epochs(segments, start, end)
+        producers = self._load_producers(segments, snapshots, end, trusted=end if clean else recovery_point)
+        snapshots.keep_only({segment.base_offset for segment in segments})
+        return LogParts(
+            segments, self._epochs, producers, snapshots, start, end, end if clean else min(recovery_point, end)
+        )
+
+    @property
+    def _name(self) -> TopicPartition:
+        return self._place.topic_partition
+
+    def _segment(self, base_offset: int) -> Segment:
+        segment = Segment(self._file_system, self._pool, self._place.directory, base_offset, self._config, self._now_ms)
+        status = self._file_system.status(segment.path)
+        segment.size = status.size if status is not None else 0
+        return segment
+
+    def _new_segment(self, base_offset: Offset) -> Segment:
+        segment = self._segment(base_offset)
+        segment.create()
+        segment.size = 0
+        self._end_offset = base_offset
+        return segment
+
+    def _tidy(self, names: Sequence[str]) -> list[str]:
+        """Removes what was on its way out, half written, or an index without a log."""
+        kept = []
+        for name in names:
+            stem, _, _ = name.rpartition(".")
+            is_orphan = name.endswith((INDEX_SUFFIX, TIME_INDEX_SUFFIX)) and stem + LOG_SUFFIX not in names
+            if name.endswith(_LEFTOVER_SUFFIXES) or is_orphan:
+                remove_if_present(self._file_system, f"{self._place.directory}/{name}")
+            else:
+                kept.append(name)
+        return kept
+
+    # -- after a clean stop
+
+    def _trust(self, segments: list[Segment]) -> bool:
+        """Takes the segments as they are, with new indexes where the old are not fit; False if the log's end is
+        torn.
+        """
+        for segment in segments:
+            self._check_indexes(segment)
+        last = segments[-1]
+        position = last.offset_index.last_position()
+        self._end_offset = last.base_offset
+        for at, header in last.headers(position):
+            self._end_offset = header.next_offset
+            position = at + header.size_bytes
+        if position == last.size:
+            last.unload_indexes()
+            return True
+        logger.warning("log_tail_torn partition=%s path=%s position=%d", self._name, last.path, position)
+        return False
+
+    def _check_indexes(self, segment: Segment) -> None:
+        try:
+            for index in (segment.offset_index, segment.time_index):
+                index.check_file()
+            if segment.offset_index.last_position() >= max(segment.size, 1):
+                raise CorruptFileError(f"{segment.offset_index.path} points past the end of the log")
+            segment.load_largest()
+        except CorruptFileError as error:
+            logger.warning("log_index_rebuilt partition=%s path=%s error=%s", self._name, segment.path, error)
+            segment.rebuild_indexes()
+            segment.write_indexes(final=True)
+
+    # -- after any other stop
+
+    def _recover(self, segments: list[Segment], recovery_point: Offset) -> None:
+        """Scans from the segment that holds the recovery point; drops what follows the first flaw."""
+        first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
+        for segment in segments[:first]:
+            self._check_indexes(segment)
+        expected = segments[first].base_offset
+        for index in range(first, len(segments)):
+            segment = segments[index]
+            flaw = f"base offset is not {expected}" if segment.base_offset != expected else ""
+            if not flaw:
+                expected, flaw = self._recover_segment(segment)
+            elif index:
+                index -= 1
+            if flaw:
+                self._drop_after(segments, index, flaw)
+                break
+        self._end_offset = expected
+
+    def _drop_after(self, segments: list[Segment], index: int, flaw: str) -> None:
+        dropped = segments[index + 1 :]
+        logger.warning(
+            "log_cut_by_recovery partition=%s path=%s size=%d segments_dropped=%d reason=%s",
+            self._name,
+            segments[index].path,
+            segments[index].size,
+            len(dropped),
+            flaw,
+        )
+        for segment in reversed(dropped):
+            segment.remove()
+        del segments[index + 1 :]
+
+    def _recover_segment(self, segment: Segment) -> tuple[int, str]:
+        """(end offset, what is wrong with the batch there or "") after cutting the file at that point."""
+        segment.start_indexes()
+        size, expected, flaw = segment.size, segment.base_offset, ""
+        position = 0
+        for data, at in segment.scan():
+            try:
+                header = check_batch(data, at)
+            except KafkaError as error:
+                flaw = str(error)
+                break
+            flaw = self._flaw(header, expected)
+            if flaw:
+                break
+            if header.last_offset - segment.base_offset > 2**31 - 1:
+                flaw = "its offset is too far from the segment's"
+                break
+            segment.note(position, header.size_bytes, header.last_offset, header.max_timestamp)
+            position += header.size_bytes
+            expected = header.next_offset
+        segment.size = position
+        if position < size:
+            flaw = flaw or "it ends early"
+            segment.cut_back()
+        segment.write_indexes(final=True)
+        return expected, flaw
+
+    def _flaw(self, header: RecordBatchHeader, expected: int) -> str:
+        if header.base_offset != expected:
+            return f"its base offset is {header.base_offset}, not {expected}"
+        epoch = header.partition_leader_epoch
+        if epoch < 0:
+            return f"its leader epoch is {epoch}"
+        if self._epochs_known:
+            known = self._epochs.epoch_for_offset(header.base_offset)
+            if known is None and self._epochs.latest_epoch is None:
+                self._epochs.assign(LeaderEpoch(epoch), Offset(header.base_offset))
+            elif known is not None and epoch != known:
+                # The checkpoint is written before the first batch of an epoch, so this is damage, or a truncation
+                # that the crash cut short.
+                return f"its leader epoch is {epoch}, not {known}"
+            return ""
+        latest = self._epochs.latest_epoch
+        if latest is not None and epoch < latest:
+            return f"its leader epoch is {epoch}, after {latest}"
+        self._epochs.assign(LeaderEpoch(epoch), Offset(header.base_offset))
+        return ""
+
+    # -- what goes with the batches
+
+    def _read_epochs(self) -> None:
+        try:
+            entries = read_epochs(self._file_system, f"{self._place.directory}/{LEADER_EPOCH_CHECKPOINT}")
+        except CorruptFileError as error:
+            logger.warning("epoch_checkpoint_rebuilt partition=%s error=%s", self._name, error)
+            return
+        if entries is not None:
+            self._epochs = EpochCache(entries)
+            self._epochs_known = True
+
+    def _settle_epochs(self, segments: Sequence[Segment], start: Offset, end: Offset) -> None:
+        """The epoch cache for exactly what is in the log."""
+        before = self._epochs.entries if self._epochs_known else None
+        if not self._epochs_known:
+            self._epochs = EpochCache()
+            for segment in segments:
+                for _, header in segment.headers():
+                    if (
+                        header.partition_leader_epoch != self._epochs.latest_epoch
+                        and header.partition_leader_epoch >= 0
+                    ):
+                        self._epochs.assign(LeaderEpoch(header.partition_leader_epoch), Offset(header.base_offset))
+        self._epochs.truncate_from_end(end)
+        self._epochs.truncate_from_start(start)
+        if self._epochs.entries != (before or ()):
+            write_epochs(self._file_system, f"{self._place.directory}/{LEADER_EPOCH_CHECKPOINT}", self._epochs.entries)
+
+    def _load_producers(
+        self, segments: Sequence[Segment], snapshots: ProducerSnapshots, end: Offset, trusted: Offset
+    ) -> ProducerStates:
+        """The latest snapshot that surely speaks of this log, and the headers after it."""
+        first = segments[0].base_offset
+        states = snapshots.load_latest(first, min(max(trusted, first), end))
+        bases = [segment.base_offset for segment in segments]
+        for segment in segments[max(bisect_right(bases, states.end_offset) - 1, 0) :]:
+            for _, header in segment.headers():
+                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
+                    states.record(header, header.base_offset, header.max_timestamp)
+        states.end_offset = end
+        return states
+
+
+def _offsets(names: Sequence[str], suffix: str) -> list[int]:
+    return sorted(
+        int(stem) for stem in (name.removesuffix(suffix) for name in names if name.endswith(suffix)) if stem.isdecimal()
+    )
