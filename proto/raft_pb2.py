@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16klamm/proto/raft.proto\x12\x08klamm.v1\"9\n\tRaftEntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\"\xeb\x01\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x14\n\x0chas_previous\x18\x03 \x01(\x08\x12\x16\n\x0eprevious_index\x18\x04 \x01(\x03\x12\x15\n\rprevious_term\x18\x05 \x01(\x03\x12$\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x13.klamm.v1.RaftEntry\x12\x14\n\x0ctransmission\x18\x07 \x01(\x08\x12\x19\n\x11transmission_data\x18\x08 \x01(\x0c\x12\x1a\n\x12transmission_state\x18\t \x01(\x05\"f\n\x0fInstallSnapshot\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04part\x18\x04 \x01(\x05\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\"J\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\"\x1b\n\x0bVoteGranted\x12\x0c\n\x04term\x18\x01 \x01(\x03\"V\n\rNextNodeIndex\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x17\n\x0fnext_node_index\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x08\x12\x0f\n\x07success\x18\x04 \x01(\x08\"\xbe\x02\n\x0bRaftMessage\x12\x11\n\tsender_id\x18\x01 \x01(\x05\x12\x15\n\rcluster_token\x18\x02 \x01(\t\x12\x31\n\x0e\x61ppend_entries\x18\x03 \x01(\x0b\x32\x17.klamm.v1.AppendEntriesH\x00\x12\x35\n\x10install_snapshot\x18\x04 \x01(\x0b\x32\x19.klamm.v1.InstallSnapshotH\x00\x12-\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x15.klamm.v1.RequestVoteH\x00\x12-\n\x0cvote_granted\x18\x06 \x01(\x0b\x32\x15.klamm.v1.VoteGrantedH\x00\x12\x32\n\x0fnext_node_index\x18\x07 \x01(\x0b\x32\x17.klamm.v1.NextNodeIndexH\x00\x42\t\n\x07message\"\x0f\n\rRaftStreamEnd2D\n\x04Raft\x12<\n\x08\x45xchange\x12\x15.klamm.v1.RaftMessage\x1a\x17.klamm.v1.RaftStreamEnd(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16klamm/proto/raft.proto\x12\x08klamm.v1\"9\n\tRaftEntry\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\"\x85\x02\n\rAppendEntries\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x14\n\x0chas_previous\x18\x03 \x01(\x08\x12\x16\n\x0eprevious_index\x18\x04 \x01(\x03\x12\x15\n\rprevious_term\x18\x05 \x01(\x03\x12$\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x13.klamm.v1.RaftEntry\x12\x14\n\x0ctransmission\x18\x07 \x01(\x08\x12\x19\n\x11transmission_data\x18\x08 \x01(\x0c\x12\x1a\n\x12transmission_state\x18\t \x01(\x05\x12\x18\n\x10\x61\x64mit_learner_id\x18\n \x01(\x03\"\x9d\x01\n\x0fInstallSnapshot\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x14\n\x0c\x63ommit_index\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04part\x18\x04 \x01(\x05\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12\x0e\n\x06offset\x18\x06 \x01(\x03\x12\x12\n\nlast_index\x18\x07 \x01(\x03\x12\x11\n\tlast_term\x18\x08 \x01(\x03\"\\\n\x0bRequestVote\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x16\n\x0elast_log_index\x18\x02 \x01(\x03\x12\x15\n\rlast_log_term\x18\x03 \x01(\x03\x12\x10\n\x08pre_vote\x18\x04 \x01(\x08\">\n\x0bVoteGranted\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x01(\x08\"j\n\rNextNodeIndex\x12\x0c\n\x04term\x18\x01 \x01(\x03\x12\x17\n\x0fnext_node_index\x18\x02 \x01(\x03\x12\r\n\x05reset\x18\x03 \x01(\x08\x12\x0f\n\x07success\x18\x04 \x01(\x08\x12\x12\n\nlearner_id\x18\x05 \x01(\x03\"\xbe\x02\n\x0bRaftMessage\x12\x11\n\tsender_id\x18\x01 \x01(\x05\x12\x15\n\rcluster_token\x18\x02 \x01(\t\x12\x31\n\x0e\x61ppend_entries\x18\x03 \x01(\x0b\x32\x17.klamm.v1.AppendEntriesH\x00\x12\x35\n\x10install_snapshot\x18\x04 \x01(\x0b\x32\x19.klamm.v1.InstallSnapshotH\x00\x12-\n\x0crequest_vote\x18\x05 \x01(\x0b\x32\x15.klamm.v1.RequestVoteH\x00\x12-\n\x0cvote_granted\x18\x06 \x01(\x0b\x32\x15.klamm.v1.VoteGrantedH\x00\x12\x32\n\x0fnext_node_index\x18\x07 \x01(\x0b\x32\x17.klamm.v1.NextNodeIndexH\x00\x42\t\n\x07message\"\x0f\n\rRaftStreamEnd2D\n\x04Raft\x12<\n\x08\x45xchange\x12\x15.klamm.v1.RaftMessage\x1a\x17.klamm.v1.RaftStreamEnd(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RAFTENTRY']._serialized_start=36
   _globals['_RAFTENTRY']._serialized_end=93
   _globals['_APPENDENTRIES']._serialized_start=96
-  _globals['_APPENDENTRIES']._serialized_end=331
-  _globals['_INSTALLSNAPSHOT']._serialized_start=333
-  _globals['_INSTALLSNAPSHOT']._serialized_end=435
-  _globals['_REQUESTVOTE']._serialized_start=437
-  _globals['_REQUESTVOTE']._serialized_end=511
-  _globals['_VOTEGRANTED']._serialized_start=513
-  _globals['_VOTEGRANTED']._serialized_end=540
-  _globals['_NEXTNODEINDEX']._serialized_start=542
-  _globals['_NEXTNODEINDEX']._serialized_end=628
-  _globals['_RAFTMESSAGE']._serialized_start=631
-  _globals['_RAFTMESSAGE']._serialized_end=949
-  _globals['_RAFTSTREAMEND']._serialized_start=951
-  _globals['_RAFTSTREAMEND']._serialized_end=966
-  _globals['_RAFT']._serialized_start=968
-  _globals['_RAFT']._serialized_end=1036
+  _globals['_APPENDENTRIES']._serialized_end=357
+  _globals['_INSTALLSNAPSHOT']._serialized_start=360
+  _globals['_INSTALLSNAPSHOT']._serialized_end=517
+  _globals['_REQUESTVOTE']._serialized_start=519
+  _globals['_REQUESTVOTE']._serialized_end=611
+  _globals['_VOTEGRANTED']._serialized_start=613
+  _globals['_VOTEGRANTED']._serialized_end=675
+  _globals['_NEXTNODEINDEX']._serialized_start=677
+  _globals['_NEXTNODEINDEX']._serialized_end=783
+  _globals['_RAFTMESSAGE']._serialized_start=786
+  _globals['_RAFTMESSAGE']._serialized_end=1104
+  _globals['_RAFTSTREAMEND']._serialized_start=1106
+  _globals['_RAFTSTREAMEND']._serialized_end=1121
+  _globals['_RAFT']._serialized_start=1123
+  _globals['_RAFT']._serialized_end=1191
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,7 @@ class AppendEntries(_message.Message):
     TRANSMISSION_FIELD_NUMBER: _builtins.int
     TRANSMISSION_DATA_FIELD_NUMBER: _builtins.int
     TRANSMISSION_STATE_FIELD_NUMBER: _builtins.int
+    ADMIT_LEARNER_ID_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     commit_index: _builtins.int
     has_previous: _builtins.bool
@@ -65,6 +66,8 @@ class AppendEntries(_message.Message):
     """the library splits large entry runs; see raft_transport.py"""
     transmission_data: _builtins.bytes
     transmission_state: _builtins.int
+    admit_learner_id: _builtins.int
+    """not 0: the receiver, if it still is this learner, is a voter from here on"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftEntry]: ...
     def __init__(
@@ -79,10 +82,11 @@ class AppendEntries(_message.Message):
         transmission: _builtins.bool = ...,
         transmission_data: _builtins.bytes = ...,
         transmission_state: _builtins.int = ...,
+        admit_learner_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "has_previous", b"has_previous", "previous_index", b"previous_index", "previous_term", b"previous_term", "term", b"term", "transmission", b"transmission", "transmission_data", b"transmission_data", "transmission_state", b"transmission_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_learner_id", b"admit_learner_id", "commit_index", b"commit_index", "entries", b"entries", "has_previous", b"has_previous", "previous_index", b"previous_index", "previous_term", b"previous_term", "term", b"term", "transmission", b"transmission", "transmission_data", b"transmission_data", "transmission_state", b"transmission_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,12 +101,20 @@ class InstallSnapshot(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_TERM_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     commit_index: _builtins.int
     data: _builtins.bytes
     part: _builtins.int
     """0 first, 1 middle, 2 last, 3 only"""
     total_bytes: _builtins.int
+    offset: _builtins.int
+    """of data in the snapshot file"""
+    last_index: _builtins.int
+    """of the last entry the snapshot holds, and its term"""
+    last_term: _builtins.int
     def __init__(
         self,
         *,
@@ -111,10 +123,13 @@ class InstallSnapshot(_message.Message):
         data: _builtins.bytes = ...,
         part: _builtins.int = ...,
         total_bytes: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        last_index: _builtins.int = ...,
+        last_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "data", b"data", "part", b"part", "term", b"term", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "data", b"data", "last_index", b"last_index", "last_term", b"last_term", "offset", b"offset", "part", b"part", "term", b"term", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,19 +142,23 @@ class RequestVote(_message.Message):
     TERM_FIELD_NUMBER: _builtins.int
     LAST_LOG_INDEX_FIELD_NUMBER: _builtins.int
     LAST_LOG_TERM_FIELD_NUMBER: _builtins.int
+    PRE_VOTE_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     last_log_index: _builtins.int
     last_log_term: _builtins.int
+    pre_vote: _builtins.bool
+    """asks "would you?": nobody's term or vote changes (Raft thesis, 9.6)"""
     def __init__(
         self,
         *,
         term: _builtins.int = ...,
         last_log_index: _builtins.int = ...,
         last_log_term: _builtins.int = ...,
+        pre_vote: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "pre_vote", b"pre_vote", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,15 +169,23 @@ class VoteGranted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TERM_FIELD_NUMBER: _builtins.int
+    PRE_VOTE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     term: _builtins.int
+    """the term voted for; where refused, the refuser's own"""
+    pre_vote: _builtins.bool
+    refused: _builtins.bool
+    """said to a pre-vote only, so that a node whose term lags behind learns of it"""
     def __init__(
         self,
         *,
         term: _builtins.int = ...,
+        pre_vote: _builtins.bool = ...,
+        refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pre_vote", b"pre_vote", "refused", b"refused", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,11 +199,14 @@ class NextNodeIndex(_message.Message):
     NEXT_NODE_INDEX_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
+    LEARNER_ID_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """of the AppendEntries this answers; an answer to an earlier term's is dropped"""
     next_node_index: _builtins.int
     reset: _builtins.bool
     success: _builtins.bool
+    learner_id: _builtins.int
+    """not 0: from a re-admitted node that must not count as a voter yet"""
     def __init__(
         self,
         *,
@@ -184,10 +214,11 @@ class NextNodeIndex(_message.Message):
         next_node_index: _builtins.int = ...,
         reset: _builtins.bool = ...,
         success: _builtins.bool = ...,
+        learner_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_node_index", b"next_node_index", "reset", b"reset", "success", b"success", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learner_id", b"learner_id", "next_node_index", b"next_node_index", "reset", b"reset", "success", b"success", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
