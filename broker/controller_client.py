@@ -14,7 +14,7 @@ import random
 import uuid
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,9 +22,12 @@ import grpc.aio
 from ..cluster.clock import Clock
 from ..proto.command_pb2 import Command, CommandResponse
 from ..proto.controller_pb2 import DescribeQuorumRequest, DescribeQuorumResponse
-from ..proto.controller_pb2_grpc import ControllerAsyncStub, ControllerStub
+from ..proto.controller_pb2_grpc import ControllerStub
 from ..proto.errors import ErrorCode, NodeNotReadyError, RetriableError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, ControllerEpoch, NodeId
+
+if TYPE_CHECKING:
+    from ..proto.controller_pb2_grpc import ControllerAsyncStub  # a name of the types alone
 
 logger = logging.getLogger(__name__)
 
