@@ -19,7 +19,7 @@ from ..proto.identifiers import (
     ProducerId,
     TopicId,
 )
-from ..proto.metadata_pb2 import ConfigRecord, MetadataRecord
+from ..proto.metadata_pb2 import ConfigRecord, MetadataRecord, PartitionRecord
 from .broker import BrokerRegistration, Endpoint
 from .invariant import invariant
 from .partition import LeaderRecoveryState, PartitionImage
@@ -171,6 +171,8 @@ class _Replay:
     topic_names: dict[TopicId, str] | None = None
     configs: dict[ConfigResourceKey, Mapping[str, str]] | None = None
     partitions: dict[TopicId, list[PartitionImage]] = field(default_factory=dict)  # of the topics touched
+    topic_id_bytes: bytes = b""  # of the last partition; its neighbours share the id made of them
+    topic_id: TopicId | None = None
     partition_count: int = field(init=False)
     cluster_id: str | None = field(init=False)
     controller_id: NodeId | None = field(init=False)
@@ -212,7 +214,7 @@ class _Replay:
         """Takes one record in."""
         kind = record.WhichOneof("record")
         if kind == "partition":
-            self._partition(PartitionImage.from_record(record.partition))
+            self._partition(record.partition)
         elif kind == "topic":
             self._topic(record.topic.name, TopicId(bytes=record.topic.topic_id))
         elif kind == "remove_topic":
@@ -270,7 +272,11 @@ class _Replay:
         if (CONFIG_RESOURCE_TOPIC, name) in (self.image.configs if self.configs is None else self.configs):
             self._own_configs().pop((CONFIG_RESOURCE_TOPIC, name))
 
-    def _partition(self, partition: PartitionImage) -> None:
+    def _partition(self, record: PartitionRecord) -> None:
+        if record.topic_id != self.topic_id_bytes:
+            self.topic_id_bytes = record.topic_id
+            self.topic_id = TopicId(bytes=self.topic_id_bytes)
+        partition = PartitionImage.from_record(record, self.topic_id)
         partitions = self.partitions.get(partition.topic_id)
         if partitions is None:
             names = self.image.topic_names if self.topic_names is None else self.topic_names

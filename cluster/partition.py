@@ -7,9 +7,10 @@ of the replicas, the eligible leader replicas (ELR, KIP-966) are replicas outsid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import cast
+from typing import Final, cast
 
 from ..proto import metadata_pb2
 from ..proto.identifiers import NONE_ID, BrokerId, LeaderEpoch, PartitionEpoch, TopicId, TopicIdPartition
@@ -21,6 +22,9 @@ class LeaderRecoveryState(IntEnum):
 
     RECOVERED = metadata_pb2.RECOVERED
     RECOVERING = metadata_pb2.RECOVERING
+
+
+_RECOVERY_STATES: Final = {int(state): state for state in LeaderRecoveryState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,10 @@ class PartitionImage:
         )
 
     @classmethod
-    def from_record(cls, record: metadata_pb2.PartitionRecord) -> PartitionImage:
-        """The partition that a record states."""
+    def from_record(cls, record: metadata_pb2.PartitionRecord, topic_id: TopicId | None = None) -> PartitionImage:
+        """The partition that a record states; `topic_id`, if the caller has it, spares making it anew."""
         return cls(
-            topic_id=TopicId(bytes=record.topic_id),
+            topic_id=TopicId(bytes=record.topic_id) if topic_id is None else topic_id,
             partition=record.partition,
             replicas=broker_ids(record.replicas),
             isr=broker_ids(record.isr),
@@ -88,29 +92,33 @@ class PartitionImage:
             removing_replicas=broker_ids(record.removing_replicas),
             target_replicas=broker_ids(record.target_replicas),
             eligible_leader_replicas=broker_ids(record.eligible_leader_replicas),
-            leader_recovery_state=LeaderRecoveryState(record.leader_recovery_state),
+            leader_recovery_state=_RECOVERY_STATES[record.leader_recovery_state],
             last_known_leader=None if record.last_known_leader == NONE_ID else BrokerId(record.last_known_leader),
         )
 
     def to_record(self) -> metadata_pb2.MetadataRecord:
         """The record that states this partition in full."""
-        return metadata_pb2.MetadataRecord(
-            partition=metadata_pb2.PartitionRecord(
-                topic_id=self.topic_id.bytes,
-                partition=self.partition,
-                replicas=self.replicas,
-                isr=self.isr,
-                adding_replicas=self.adding_replicas,
-                removing_replicas=self.removing_replicas,
-                leader=NONE_ID if self.leader is None else self.leader,
-                leader_epoch=self.leader_epoch,
-                partition_epoch=self.partition_epoch,
-                leader_recovery_state=metadata_pb2.LeaderRecoveryState.ValueType(self.leader_recovery_state.value),
-                eligible_leader_replicas=self.eligible_leader_replicas,
-                target_replicas=self.target_replicas,
-                last_known_leader=NONE_ID if self.last_known_leader is None else self.last_known_leader,
-            )
-        )
+        # Filled in place: handing a finished message to the outer one's constructor would copy it. A broker that
+        # dies takes thousands of these.
+        record = metadata_pb2.MetadataRecord()
+        partition = record.partition
+        partition.topic_id = self.topic_id.bytes
+        partition.partition = self.partition
+        partition.replicas.extend(self.replicas)
+        partition.isr.extend(self.isr)
+        if self.reassigning:
+            partition.adding_replicas.extend(self.adding_replicas)
+            partition.removing_replicas.extend(self.removing_replicas)
+            partition.target_replicas.extend(self.target_replicas)
+        if self.eligible_leader_replicas:
+            partition.eligible_leader_replicas.extend(self.eligible_leader_replicas)
+        partition.leader = NONE_ID if self.leader is None else self.leader
+        partition.leader_epoch = self.leader_epoch
+        partition.partition_epoch = self.partition_epoch
+        if self.recovering:
+            partition.leader_recovery_state = metadata_pb2.RECOVERING
+        partition.last_known_leader = NONE_ID if self.last_known_leader is None else self.last_known_leader
+        return record
 
     def check(self) -> None:
         """Holds this partition against the rules of the module.
@@ -149,6 +157,6 @@ class PartitionImage:
             raise InvariantError(f"leader epoch did not grow with the leader from {previous}: {self}")
 
 
-def broker_ids(numbers: object) -> tuple[BrokerId, ...]:
+def broker_ids(numbers: Sequence[int]) -> tuple[BrokerId, ...]:
     """Numbers from a message as broker ids; nothing is converted."""
-    return cast("tuple[BrokerId, ...]", tuple(numbers))  # type: ignore[arg-type]
+    return cast("tuple[BrokerId, ...]", tuple(numbers[:])) if numbers else ()

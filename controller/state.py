@@ -106,7 +106,7 @@ class ControllerState:
             if snapshot.format != SNAPSHOT_FORMAT:
                 raise SnapshotError(f"snapshot of format {snapshot.format}; this version reads {SNAPSHOT_FORMAT}")
             image = MetadataImage.empty().replay(snapshot.records, MetadataOffset(snapshot.end_offset))
-        except (DecodeError, InvariantError, ValueError) as error:
+        except (DecodeError, InvariantError, LookupError, ValueError) as error:
             raise SnapshotError(f"damaged snapshot: {error}") from error
         answers = RememberedAnswers.of((answer.request_id, answer.response) for answer in snapshot.answers)
         return cls(image, answers, snapshot.last_time_ms)
@@ -189,17 +189,22 @@ def _replay(image: MetadataImage, records: tuple[MetadataRecord, ...]) -> Metada
     :raises InvariantError: they break one.
     """
     after = image.replay(records, MetadataOffset(image.end_offset + len(records)))
+    # A topic's records stand together, so it is looked up once for all of them.
+    topic_id_bytes, topic, previous_topic = b"", None, None
     for record in records:
         if not record.HasField("partition"):
             continue
-        topic_id, number = TopicId(bytes=record.partition.topic_id), record.partition.partition
-        partition = after.partition(topic_id, number)
-        if partition is None:
-            raise InvariantError(f"partition {topic_id}-{number} changed and removed by one command")
+        change = record.partition
+        if change.topic_id != topic_id_bytes:
+            topic_id_bytes = change.topic_id
+            topic_id = TopicId(bytes=topic_id_bytes)
+            topic, previous_topic = after.topic_by_id(topic_id), image.topic_by_id(topic_id)
+        if topic is None:
+            raise InvariantError(f"topic {TopicId(bytes=topic_id_bytes)} changed and removed by one command")
+        partition = topic.partitions[change.partition]
         partition.check()
-        previous = image.partition(topic_id, number)
-        if previous is not None:
-            partition.check_follows(previous)
+        if previous_topic is not None and change.partition < len(previous_topic.partitions):
+            partition.check_follows(previous_topic.partitions[change.partition])
         _check_isr(after, partition)
     return after
 
