@@ -269,7 +269,9 @@ class LocalCluster:
             return None
         return f"{CONTROLLER}-{quorum.active_controller_id}"
 
-    def wait_until(self, condition: Callable[[], T], *, timeout_s: float = WAIT_SECONDS_MAX, what: str = "") -> T:
+    def wait_until(
+        self, condition: Callable[[], T | None], *, timeout_s: float = WAIT_SECONDS_MAX, what: str = ""
+    ) -> T:
         """Asks until the answer is true in Python's sense, and returns it.
 
         :raises WaitTimeoutError: it was not, within the time.
