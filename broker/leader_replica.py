@@ -1,0 +1,151 @@
+"""The leader's side of one partition replica: the log, the leader's core, and everyone who waits on the two.
+
+The core (`replication/leader.py`) decides; this carries its effects out at once and in order: a new high watermark
+answers produces and fetches that waited for it and is passed on to followers, an ISR change goes to the sender.
+Nothing here awaits, so between two awaits of anybody else a partition is always in one consistent state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..cluster.topic_config import TopicConfig
+from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError
+from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset
+from ..proto.record_batch import RecordBatchHeader, check_produced_batch
+from .purgatory import FetchQueue, ProduceQueue
+from .replication.isr import IsrProposal
+from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
+
+if TYPE_CHECKING:
+    from .log.partition_log import AppendedBatch
+    from .partition import Partition
+
+PartitionKey = tuple[bytes, int]
+"""Topic id, as its 16 bytes, and partition: how partitions are looked up for messages between brokers."""
+
+_SURELY_ENOUGH_BYTES: Final = 1 << 40
+
+
+class ArmedStream(Protocol):
+    """A follower's stream that waits for news of a partition."""
+
+    def data_ready(self, key: PartitionKey) -> None:
+        """There is something to say at once; the stream is no longer armed for this partition."""
+
+    def high_watermark_ready(self, key: PartitionKey) -> None:
+        """The high watermark moved, which can wait a little for data to ride on."""
+
+
+class LeaderReplica:
+    """Lives from the begin of one leader epoch to its end."""
+
+    def __init__(self, partition: Partition, state: LeaderState) -> None:
+        self._partition = partition
+        self._log = partition.log
+        self.state: Final = state
+        self.produces: Final = ProduceQueue()
+        self.fetches: Final = FetchQueue()
+        self.armed: Final[dict[ArmedStream, None]] = {}
+        # Ends and sizes of the batches above the high watermark: what waiting fetches count.
+        self._uncommitted: Final[deque[tuple[Offset, int]]] = deque()
+        if state.log_end_offset > state.high_watermark:
+            self._uncommitted.append((state.log_end_offset, _SURELY_ENOUGH_BYTES))
+
+    @property
+    def leader_epoch(self) -> LeaderEpoch:
+        return self.state.leader_epoch
+
+    # --- produce ---------------------------------------------------------------------------------------------
+
+    def append(self, records: bytes, config: TopicConfig, now_ms: int, wall_ms: int) -> AppendedBatch:
+        """Checks one produced batch and appends it.
+
+        :raises KafkaError: it was not appended; KafkaStorageError: nor can others be, the disk failed.
+        """
+        header = check_produced_batch(records, size_bytes_max=config.max_message_bytes)
+        _check_batch_of_client(header, config, wall_ms)
+        appended = self._log.append_as_leader(
+            bytearray(records),
+            leader_epoch=self.state.leader_epoch,
+            now_ms=wall_ms,
+            log_append_time=config.log_append_time,
+            header=header,
+        )
+        if not appended.duplicate:
+            self._uncommitted.append((self._log.log_end_offset, len(records)))
+            self.carry_out(self.state.appended(self._log.log_end_offset, now_ms))
+            self._tell_armed()
+            self._partition.host.unsettled(self._partition)
+        return appended
+
+    def _tell_armed(self) -> None:
+        if self.armed:
+            key = self._partition.key
+            streams = tuple(self.armed)
+            self.armed.clear()
+            for stream in streams:
+                stream.data_ready(key)
+
+    # --- followers -------------------------------------------------------------------------------------------
+
+    def follower_fetched(
+        self, broker_id: BrokerId, broker_epoch: BrokerEpoch, fetch_offset: Offset, now_ms: int
+    ) -> None:
+        """A follower's log agrees with this one up to `fetch_offset`."""
+        self.carry_out(self.state.follower_fetched(broker_id, broker_epoch, fetch_offset, now_ms))
+
+    def carry_out(self, effects: Effects) -> None:
+        """What the core decided, in its order."""
+        for effect in effects:
+            if isinstance(effect, HighWatermarkAdvanced):
+                self._high_watermark_advanced(effect.high_watermark)
+            elif isinstance(effect, SendAlterPartition):
+                self._partition.host.send_alter_partition(self._partition, effect.proposal)
+            else:
+                self._isr_changed(effect)
+
+    def _high_watermark_advanced(self, high_watermark: Offset) -> None:
+        self._partition.high_watermark = high_watermark
+        self.produces.high_watermark_advanced(high_watermark)
+        uncommitted = self._uncommitted
+        size_bytes = 0
+        while uncommitted and uncommitted[0][0] <= high_watermark:
+            size_bytes += uncommitted.popleft()[1]
+        if size_bytes:
+            self.fetches.committed(size_bytes)
+        for stream in tuple(self.armed):
+            stream.high_watermark_ready(self._partition.key)
+
+    def _isr_changed(self, changed: IsrChanged) -> None:
+        self._partition.host.isr_changed(self._partition, changed)
+        if changed.under_min_isr:
+            # The high watermark will not move (rule 6): whether what waits will be committed is not known (rule 16).
+            self.produces.decide_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+        self._partition.host.unsettled(self._partition)
+
+    def pending_proposal(self) -> IsrProposal | None:
+        """The ISR change in flight, if any."""
+        return self.state.isr.pending
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def resign(self, error: ErrorCode) -> None:
+        """The leadership is over: everyone who waits is told, and asks somebody else."""
+        self.produces.decide_all(error)
+        self.fetches.finish_all()
+        self._tell_armed()
+
+
+def _check_batch_of_client(header: RecordBatchHeader, config: TopicConfig, wall_ms: int) -> None:
+    if header.is_control:
+        raise InvalidRecordError("clients may not write control batches")
+    if config.log_append_time:
+        return
+    oldest_ms = wall_ms - config.message_timestamp_before_max_ms
+    newest_ms = wall_ms + config.message_timestamp_after_max_ms
+    if header.max_timestamp > newest_ms or (0 <= header.base_timestamp < oldest_ms):
+        raise InvalidTimestampError(
+            f"timestamps {header.base_timestamp} to {header.max_timestamp} ms; {oldest_ms} to {newest_ms} are allowed"
+        )

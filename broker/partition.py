@@ -1,0 +1,294 @@
+"""One replica of one partition on this broker: its log, its high watermark, and the role the controller gave it.
+
+    from        to          when
+    (none)      leader      metadata names this broker; the epoch is written down before the first append (rule 13)
+    (none)      follower    metadata names another broker, or none
+    leader      follower    a newer leader epoch; everyone who waits is answered
+    follower    leader      a newer leader epoch
+    leader      suspended   the log failed: nothing is served or acked until the controllers move the leadership,
+                            or say that there is nobody else (then it goes on as leader)
+    any         closed      the topic is deleted, the replica reassigned, or the broker stops
+
+Each move happens between two awaits, so nobody sees half of one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from ..cluster.clock import Clock
+from ..cluster.image import PartitionImage
+from ..cluster.invariant import invariant
+from ..cluster.topic_config import TopicConfig
+from ..proto.errors import ErrorCode, KafkaStorageError
+from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicIdPartition
+from ..proto.replication_pb2 import ReplicaPartitionData
+from .leader_replica import LeaderReplica, PartitionKey
+from .log.errors import LogCorruptError
+from .log.log_config import LogConfig
+from .log.partition_log import PartitionLog
+from .replication.follower import Action, AppendRecords, LeaderAnswer, StartOverAt, TruncateTo, decide
+from .replication.isr import IsrProposal
+from .replication.leader import IsrChanged, LeaderState
+from .replication.offsets import follower_high_watermark
+
+logger = logging.getLogger(__name__)
+
+_ALONE_MS: Final = 10_000
+
+
+class PartitionHost(Protocol):
+    """What a partition asks of the replica manager that owns it."""
+
+    @property
+    def broker_id(self) -> BrokerId: ...
+
+    @property
+    def active_brokers(self) -> Mapping[BrokerId, BrokerEpoch]: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def replica_lag_time_max_ms(self) -> int: ...
+
+    def send_alter_partition(self, partition: Partition, proposal: IsrProposal) -> None: ...
+
+    def isr_changed(self, partition: Partition, changed: IsrChanged) -> None: ...
+
+    def unsettled(self, partition: Partition) -> None:
+        """Time may change something here: tick the leader's core until it is settled."""
+
+    def replica_failed(self, partition: Partition, error: KafkaStorageError) -> None:
+        """Ask the controllers to take this replica out of the ISR, and its leadership away."""
+
+
+class Partition:
+    """See the table above. `leader` is None unless this broker leads; `leader_epoch` is None before any metadata."""
+
+    def __init__(
+        self,
+        host: PartitionHost,
+        *,
+        topic: str,
+        topic_id_partition: TopicIdPartition,
+        log: PartitionLog,
+        high_watermark: Offset,
+        config: TopicConfig,
+    ) -> None:
+        self.host: Final = host
+        self.topic: Final = topic
+        self.topic_id_partition: Final = topic_id_partition
+        self.key: Final[PartitionKey] = (topic_id_partition.topic_id.bytes, topic_id_partition.partition)
+        self.log: Final = log
+        self.high_watermark = high_watermark
+        self.config = config
+        self.leader: LeaderReplica | None = None
+        self.leader_id: BrokerId | None = None
+        self.leader_epoch: LeaderEpoch | None = None
+        self.failure: KafkaStorageError | None = None  # set: suspended
+        self.refetch = False  # the log is corrupt: start over once this replica is out of the ISR
+        self.closed: ErrorCode | None = None
+        self.retry_ms = 0  # how long the follower backed off last; 0: all is well
+        self._replication_factor = 1
+        self._alone_until_ms = 0  # until then the controllers need not be told again that the log failed
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.topic_id_partition.partition}"
+
+    # --- roles -----------------------------------------------------------------------------------------------
+
+    def lead(self, image: PartitionImage, now_ms: int) -> None:
+        """Metadata says that this broker leads.
+
+        :raises KafkaStorageError: the new epoch could not be written down; the partition is suspended.
+        """
+        self._replication_factor = len(image.replicas)
+        if self._is_older(image):
+            return
+        if self.leader is not None and self.leader_epoch == image.leader_epoch:
+            state = self.leader.state
+            self.leader.carry_out(
+                state.metadata_changed(
+                    replicas=image.replicas, isr=image.isr, partition_epoch=image.partition_epoch, now_ms=now_ms
+                )
+            )
+            self.leader.carry_out(state.min_isr_changed(self._min_isr(), now_ms))
+            return
+        self._begin_leadership(image, now_ms)
+
+    def _begin_leadership(self, image: PartitionImage, now_ms: int) -> None:
+        self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.leader_id = image.leader
+        self.leader_epoch = image.leader_epoch
+        self.failure = None
+        self.retry_ms = 0
+        state = LeaderState(
+            broker_id=self.host.broker_id,
+            leader_epoch=image.leader_epoch,
+            partition_epoch=image.partition_epoch,
+            replicas=image.replicas,
+            isr=image.isr,
+            min_isr=self._min_isr(),
+            log_end_offset=self.log.log_end_offset,
+            high_watermark=self.high_watermark,
+            active_brokers=self.host.active_brokers,
+            lag_time_max_ms=self.host.replica_lag_time_max_ms,
+            now_ms=now_ms,
+        )
+        self.leader = LeaderReplica(self, state)
+        try:
+            self.log.assign_epoch(image.leader_epoch, self.log.log_end_offset)
+        except KafkaStorageError as error:
+            self.suspend(error)
+            raise
+        logger.info(
+            "became_leader partition=%s epoch=%d start_offset=%d high_watermark=%d isr=%s",
+            self,
+            image.leader_epoch,
+            self.log.log_end_offset,
+            self.high_watermark,
+            list(image.isr),
+        )
+        self.leader.carry_out(state.started(now_ms))
+        self.host.unsettled(self)
+
+    def follow(self, image: PartitionImage) -> bool:
+        """Metadata says that another broker leads, or none; True if that is news to who fetches for this replica.
+
+        :raises KafkaStorageError: a corrupt log could not be emptied.
+        """
+        self._replication_factor = len(image.replicas)
+        if self._is_older(image):
+            return False
+        changed = self.leader_epoch != image.leader_epoch or self.leader_id != image.leader
+        if changed:
+            self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self.leader_id = image.leader
+            self.leader_epoch = image.leader_epoch
+            self.failure = None
+            self.retry_ms = 0
+            logger.info(
+                "became_follower partition=%s epoch=%d leader=%s log_end_offset=%d high_watermark=%d",
+                self,
+                image.leader_epoch,
+                image.leader,
+                self.log.log_end_offset,
+                self.high_watermark,
+            )
+        if self.refetch and self.host.broker_id not in image.isr:
+            self._start_over(self.log.log_start_offset)
+            self.refetch = False
+            changed = True
+        return changed
+
+    def close(self, error: ErrorCode) -> None:
+        """No longer a replica here; whoever waits gets `error`."""
+        self.closed = error
+        self._resign(error)
+
+    def suspend(self, error: KafkaStorageError) -> None:
+        """The log failed: serve and ack nothing more in this role (rule 27), and have the leadership moved."""
+        if self.failure is not None or self.host.clock.monotonic_ms() < self._alone_until_ms:
+            return
+        self.failure = error
+        self.refetch = self.refetch or isinstance(error, LogCorruptError)
+        logger.error("replica_failed partition=%s epoch=%s error=%s", self, self.leader_epoch, error)
+        if self.leader is not None:
+            self.leader.resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.host.replica_failed(self, error)
+
+    def resume(self) -> None:
+        """Nobody else can lead: go on as before; what is broken in the log stays unserved, read by read."""
+        self.failure = None
+        self.refetch = False
+        self._alone_until_ms = self.host.clock.monotonic_ms() + _ALONE_MS
+
+    def reconfigure(self, config: TopicConfig, now_ms: int) -> None:
+        """The topic's settings are other ones now."""
+        self.config = config
+        self.log.update_config(LogConfig.from_topic_config(config))
+        if self.leader is not None:
+            self.leader.carry_out(self.leader.state.min_isr_changed(self._min_isr(), now_ms))
+
+    def _resign(self, error: ErrorCode) -> None:
+        leader, self.leader = self.leader, None
+        if leader is not None:
+            leader.resign(error)
+
+    def _is_older(self, image: PartitionImage) -> bool:
+        return self.leader_epoch is not None and image.leader_epoch < self.leader_epoch
+
+    def _min_isr(self) -> int:
+        return self.config.effective_min_insync_replicas(self._replication_factor)
+
+    # --- the follower's side ---------------------------------------------------------------------------------
+
+    def apply_leader_answer(self, data: ReplicaPartitionData) -> Action:
+        """Does what the follower's core makes of the leader's answer, and returns it.
+
+        :raises CorruptRecordError: the records are not whole or do not continue this log.
+        :raises KafkaStorageError: the disk failed.
+        """
+        invariant(self.leader is None, "a leader was handed another leader's records")
+        answer = _answer_of(data)
+        action = decide(LeaderEpoch(-1) if self.leader_epoch is None else self.leader_epoch, self.log, answer)
+        if isinstance(action, AppendRecords):
+            self._append(data.records if answer.has_records else b"", answer)
+        elif isinstance(action, TruncateTo):
+            self._truncate_to(action.offset)
+        elif isinstance(action, StartOverAt):
+            self._start_over(action.offset)
+        return action
+
+    def _append(self, records: bytes, answer: LeaderAnswer) -> None:
+        log = self.log
+        if records:
+            log.append_as_follower(records, now_ms=self.host.clock.wall_ms())
+        self.high_watermark = follower_high_watermark(self.high_watermark, answer.high_watermark, log.log_end_offset)
+        if answer.log_start_offset > log.log_start_offset:
+            log.advance_log_start_to(min(answer.log_start_offset, self.high_watermark))
+
+    def _truncate_to(self, offset: Offset) -> None:
+        logger.info(
+            "truncated partition=%s epoch=%s log_end_offset=%d to=%d high_watermark=%d",
+            self,
+            self.leader_epoch,
+            self.log.log_end_offset,
+            offset,
+            self.high_watermark,
+        )
+        if offset < self.high_watermark:
+            # Only an unclean election can do this: what was committed is lost, as its operator chose.
+            logger.warning("committed_records_lost partition=%s from=%d to=%d", self, offset, self.high_watermark)
+        self.log.truncate_to(offset)
+        self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
+
+    def _start_over(self, offset: Offset) -> None:
+        logger.warning(
+            "started_over partition=%s epoch=%s log_start_offset=%d log_end_offset=%d at=%d",
+            self,
+            self.leader_epoch,
+            self.log.log_start_offset,
+            self.log.log_end_offset,
+            offset,
+        )
+        self.log.truncate_fully_and_start_at(offset)
+        self.high_watermark = offset
+
+
+def _answer_of(data: ReplicaPartitionData) -> LeaderAnswer:
+    diverging = None
+    if data.HasField("diverging_epoch"):
+        diverging = (LeaderEpoch(data.diverging_epoch.epoch), Offset(data.diverging_epoch.end_offset))
+    return LeaderAnswer(
+        leader_epoch=LeaderEpoch(data.leader_epoch),
+        fetch_offset=Offset(data.fetch_offset),
+        error=ErrorCode.of(data.error_code),
+        high_watermark=Offset(data.high_watermark),
+        log_start_offset=Offset(data.log_start_offset),
+        diverging_epoch=diverging,
+        has_records=bool(data.records),
+    )

@@ -1,0 +1,76 @@
+"""What is asked of the replica manager for one partition, and what comes of it: values, whatever door they came by.
+
+An outcome with an error other than NONE has None where a number has no meaning. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..proto.errors import ErrorCode
+from ..proto.identifiers import LeaderEpoch, Offset, TopicId
+
+LATEST_TIMESTAMP: Final = -1
+EARLIEST_TIMESTAMP: Final = -2
+MAX_TIMESTAMP: Final = -3
+"""Kafka's special timestamps of ListOffsets: the end, the start, the record with the highest timestamp (KIP-734)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProduce:
+    """Append `records`, exactly one record batch."""
+
+    topic: str
+    topic_id: TopicId | None  # None: whichever topic has the name now
+    partition: int
+    current_leader_epoch: LeaderEpoch | None  # None: not checked
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProduceOutcome:
+    """With REQUEST_TIMED_OUT and NOT_ENOUGH_REPLICAS_AFTER_APPEND it is not known whether the batch stays (rule 16)."""
+
+    error: ErrorCode
+    message: str = ""
+    base_offset: Offset | None = None
+    log_append_time_ms: int | None = None  # None: records bear the producer's time
+    log_start_offset: Offset | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFetch:
+    """Read whole batches from `fetch_offset` on."""
+
+    topic: str
+    topic_id: TopicId | None
+    partition: int
+    current_leader_epoch: LeaderEpoch | None
+    fetch_offset: Offset
+    partition_max_bytes: int
+    last_fetched_epoch: LeaderEpoch | None = None  # set: tell where the reader's history leaves this log (KIP-320)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOutcome:
+    """`records` may begin below the offset asked for, with the batch that holds it."""
+
+    error: ErrorCode
+    message: str = ""
+    high_watermark: Offset | None = None
+    last_stable_offset: Offset | None = None
+    log_start_offset: Offset | None = None
+    records: bytes = b""
+    diverging_epoch: tuple[LeaderEpoch, Offset] | None = None  # largest epoch not above the reader's, and its end
+
+
+@dataclass(frozen=True, slots=True)
+class ListOffsetOutcome:
+    """`offset` is None if no record is at or after the time asked for."""
+
+    error: ErrorCode
+    message: str = ""
+    timestamp: int | None = None
+    offset: Offset | None = None
+    leader_epoch: LeaderEpoch | None = None

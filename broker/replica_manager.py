@@ -1,0 +1,382 @@
+"""Owns this broker's replicas: takes produces and fetches to those it leads, and keeps the others copying.
+
+Doors (gRPC, Kafka) call `produce`, `fetch` and `list_offset`; the metadata follower calls `on_metadata`. Everything
+here runs on one event loop, and nothing of a partition changes across an await, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from ..cluster.clock import Clock
+from ..cluster.image import MetadataImage
+from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
+from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
+from .deadline_timer import DeadlineTimer
+from .leader_replica import LeaderReplica
+from .log.log_manager import LogManager
+from .partition import Partition
+from .partition_request import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
+    FetchOutcome,
+    ListOffsetOutcome,
+    PartitionFetch,
+    PartitionProduce,
+    ProduceOutcome,
+)
+from .partitions import Partitions
+from .purgatory import WaitingFetch, WaitingProduce
+from .replication.command_sender import Submit
+from .replication.replication_service import ReplicationServicer, ReplicationStreams
+from .replication.transport import ReplicaTransport
+
+__all__ = [
+    "FetchOutcome",
+    "ListOffsetOutcome",
+    "PartitionFetch",
+    "PartitionProduce",
+    "ProduceOutcome",
+    "ReplicaConfig",
+    "ReplicaManager",
+]
+
+logger = logging.getLogger(__name__)
+
+ACKS_ALL: Final = -1
+_UNKNOWN_OUTCOME: Final = frozenset({ErrorCode.REQUEST_TIMED_OUT, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND})
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """Settings of replication on one broker."""
+
+    replica_lag_time_max_ms: int = 10_000
+    topic_defaults: Mapping[str, str] = field(default_factory=dict)  # from the broker's file, broker-level names
+    tick_ms: int = 500
+
+
+class ReplicaManager:
+    """See the module. `start` before the first metadata, `shutdown` after the last request."""
+
+    def __init__(
+        self,
+        *,
+        broker_id: BrokerId,
+        log_manager: LogManager,
+        clock: Clock,
+        broker_epoch: Callable[[], BrokerEpoch],
+        submit: Submit,
+        config: ReplicaConfig | None = None,
+        transport: ReplicaTransport | None = None,
+        random: Random | None = None,
+        on_fatal: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """`submit` has the controllers carry out a command, keeping its request id; REQUEST_TIMED_OUT if unknown.
+
+        `on_fatal` is called when an invariant broke: the process must end.
+        """
+        config = config or ReplicaConfig()
+        self._clock = clock
+        self._partitions = Partitions(
+            broker_id=broker_id,
+            log_manager=log_manager,
+            clock=clock,
+            broker_epoch=broker_epoch,
+            submit=submit,
+            replica_lag_time_max_ms=config.replica_lag_time_max_ms,
+            topic_defaults=config.topic_defaults,
+            tick_ms=config.tick_ms,
+            transport=transport,
+            random=random or Random(),
+            on_fatal=on_fatal or _log_fatal,
+        )
+        self._produce_timer: DeadlineTimer[WaitingProduce] = DeadlineTimer(clock, WaitingProduce.time_out)
+        self._fetch_timer: DeadlineTimer[WaitingFetch] = DeadlineTimer(clock, WaitingFetch.finish)
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> ReplicationStreams:
+        """The followers' streams to this broker."""
+        return self._partitions.streams
+
+    def servicer(self) -> ReplicationServicer:
+        """Service Replication, to be added to the gRPC server."""
+        return ReplicationServicer(self._partitions.streams)
+
+    def get(self, topic: str, partition: int) -> Partition | None:
+        """The replica of this partition here, if there is one."""
+        return self._partitions.by_name.get((topic, partition))
+
+    def high_watermark_of(self, topic_id_partition: TopicIdPartition) -> Offset | None:
+        """For the log manager's checkpoints and retention; None where this broker has no replica (yet)."""
+        return self._partitions.high_watermark_of(topic_id_partition)
+
+    async def start(self) -> None:
+        """Begins the work in the background, the log manager's too."""
+        await self._partitions.start()
+
+    async def on_metadata(self, old: MetadataImage, new: MetadataImage) -> None:
+        """Takes up what changed from `old` to `new`."""
+        await self._partitions.on_metadata(old, new)
+
+    def set_aside_strays(self, image: MetadataImage) -> int:
+        """Sets aside every log of an unknown topic or of another broker's replica (rule 24); returns how many.
+
+        To be called once, when the metadata is known to be current (rule 20): before, any topic may look unknown.
+        """
+        return self._partitions.set_aside_strays(image)
+
+    async def shutdown(self) -> None:
+        """Stops fetching and leading; whoever waits is answered. The logs stay open: they are the log manager's."""
+        await self._partitions.shutdown()
+        self._produce_timer.close()
+        self._fetch_timer.close()
+
+    # --- produce ---------------------------------------------------------------------------------------------
+
+    def produce(
+        self, requests: Sequence[PartitionProduce], acks: int, timeout_ms: int
+    ) -> Awaitable[list[ProduceOutcome]]:
+        """Appends each batch, now and in order; what is returned waits for the ISR if `acks` is -1 (all)."""
+        future: asyncio.Future[list[ProduceOutcome]] = asyncio.get_running_loop().create_future()
+        outcomes: list[ProduceOutcome] = []
+        waits: list[tuple[int, LeaderReplica, Offset]] = []
+        now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+        for index, request in enumerate(requests):
+            outcome, leader, required = self._append(request, acks, now_ms, wall_ms)
+            outcomes.append(outcome)
+            if leader is not None and required is not None:
+                waits.append((index, leader, required))
+        if waits:
+            self._wait_for_isr(outcomes, waits, timeout_ms, future)
+        else:
+            future.set_result(outcomes)
+        return future
+
+    def _append(
+        self, request: PartitionProduce, acks: int, now_ms: int, wall_ms: int
+    ) -> tuple[ProduceOutcome, LeaderReplica | None, Offset | None]:
+        """The outcome so far, and under acks=all what to wait for, unless that is reached already."""
+        found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
+        if isinstance(found, ErrorCode):
+            return ProduceOutcome(found, found.message), None, None
+        partition, leader = found
+        state = leader.state
+        if acks not in (ACKS_ALL, 0, 1):
+            return ProduceOutcome(ErrorCode.INVALID_REQUIRED_ACKS, ErrorCode.INVALID_REQUIRED_ACKS.message), None, None
+        if acks == ACKS_ALL and state.under_min_isr:
+            message = f"{len(state.isr.committed)} in sync, min.insync.replicas is {state.min_isr}"
+            return ProduceOutcome(ErrorCode.NOT_ENOUGH_REPLICAS, message), None, None
+        try:
+            appended = leader.append(request.records, partition.config, now_ms, wall_ms)
+        except KafkaError as error:
+            if isinstance(error, KafkaStorageError):
+                partition.suspend(error)
+            return ProduceOutcome(error.error_code, str(error)), None, None
+        outcome = ProduceOutcome(
+            ErrorCode.NONE, "", appended.base_offset, appended.log_append_time_ms, partition.log.log_start_offset
+        )
+        required = Offset(appended.last_offset + 1)
+        if acks != ACKS_ALL or partition.high_watermark >= required:
+            return outcome, None, None
+        return outcome, leader, required
+
+    def _wait_for_isr(
+        self,
+        outcomes: list[ProduceOutcome],
+        waits: list[tuple[int, LeaderReplica, Offset]],
+        timeout_ms: int,
+        future: asyncio.Future[list[ProduceOutcome]],
+    ) -> None:
+        def complete(waiting: WaitingProduce) -> None:
+            self._produce_timer.discard(waiting)
+            for (index, _, _), error in zip(waits, waiting.errors, strict=True):
+                if error is not None and error is not ErrorCode.NONE:
+                    outcomes[index] = ProduceOutcome(error, error.message)
+            if not future.done():
+                future.set_result(outcomes)
+
+        waiting = WaitingProduce(len(waits), complete)
+        for position, (_, leader, required) in enumerate(waits):
+            leader.produces.add(required, waiting, position)
+        self._produce_timer.add(waiting, timeout_ms)
+
+    # --- fetch -----------------------------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        requests: Sequence[PartitionFetch],
+        max_wait_ms: int,
+        min_bytes: int,
+        max_bytes: int,
+        read_committed: bool = False,
+    ) -> list[FetchOutcome]:
+        """Reads up to the high watermark; waits for `min_bytes` unless there is something else to tell."""
+        outcomes = self._read(requests, max_bytes)
+        size_bytes = sum(len(outcome.records) for outcome in outcomes)
+        if (
+            size_bytes >= min_bytes
+            or max_wait_ms <= 0
+            or not requests
+            or any(outcome.error or outcome.diverging_epoch for outcome in outcomes)
+        ):
+            return outcomes
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = WaitingFetch(min_bytes - size_bytes, lambda _: None if future.done() else future.set_result(None))
+        for request in requests:
+            partition = self._partitions.by_name.get((request.topic, request.partition))
+            if partition is not None and partition.leader is not None:
+                waiting.wait_on(partition.leader.fetches)
+        self._fetch_timer.add(waiting, max_wait_ms)
+        try:
+            await future
+        finally:
+            self._fetch_timer.discard(waiting)
+            waiting.finish()
+        return self._read(requests, max_bytes)
+
+    def _read(self, requests: Sequence[PartitionFetch], max_bytes: int) -> list[FetchOutcome]:
+        left_bytes = max_bytes
+        nothing_yet = True
+        outcomes = []
+        for request in requests:
+            outcome = self._read_one(request, left_bytes, nothing_yet)
+            outcomes.append(outcome)
+            if outcome.records:
+                nothing_yet = False
+                left_bytes -= len(outcome.records)
+        return outcomes
+
+    def _read_one(self, request: PartitionFetch, left_bytes: int, nothing_yet: bool) -> FetchOutcome:
+        found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
+        if isinstance(found, ErrorCode):
+            return FetchOutcome(found, found.message)
+        partition, _ = found
+        diverging = _divergence(partition, request)
+        if isinstance(diverging, ErrorCode):
+            return _fetch_outcome(partition, diverging, diverging.message)
+        if diverging is not None:
+            return _fetch_outcome(partition, diverging_epoch=diverging)
+        if not partition.log.log_start_offset <= request.fetch_offset <= partition.log.log_end_offset:
+            return _fetch_outcome(
+                partition, ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {request.fetch_offset} is not in the log"
+            )
+        max_bytes = min(request.partition_max_bytes, left_bytes)
+        if request.fetch_offset >= partition.high_watermark or (max_bytes <= 0 and not nothing_yet):
+            return _fetch_outcome(partition)
+        try:
+            records = partition.log.read(
+                request.fetch_offset,
+                max_bytes=max(max_bytes, 0),
+                end_offset=partition.high_watermark,
+                min_one_batch=nothing_yet,
+            )
+        except KafkaStorageError as error:
+            partition.suspend(error)
+            return FetchOutcome(error.error_code, str(error))
+        except KafkaError as error:
+            return _fetch_outcome(partition, error.error_code, str(error))
+        return _fetch_outcome(partition, records=records)
+
+    # --- offsets ---------------------------------------------------------------------------------------------
+
+    def list_offset(
+        self,
+        topic_partition: TopicPartition,
+        timestamp: int,
+        current_leader_epoch: LeaderEpoch | None,
+        read_committed: bool = False,
+    ) -> ListOffsetOutcome:
+        """Earliest, latest, that of the newest record, or the first since a time; never past the high watermark."""
+        found = self._leading(topic_partition.topic, None, topic_partition.partition, current_leader_epoch)
+        if isinstance(found, ErrorCode):
+            return ListOffsetOutcome(found, found.message)
+        partition, leader = found
+        if timestamp == EARLIEST_TIMESTAMP:
+            return _list_offset_outcome(partition, None, partition.log.log_start_offset)
+        if partition.high_watermark < leader.state.leader_epoch_start_offset:
+            # A new leader may know less than its predecessor told (KIP-207): say so rather than go back.
+            error = ErrorCode.OFFSET_NOT_AVAILABLE
+            return ListOffsetOutcome(error, error.message, leader_epoch=leader.leader_epoch)
+        if timestamp == LATEST_TIMESTAMP:
+            return _list_offset_outcome(partition, None, partition.high_watermark)
+        if timestamp < MAX_TIMESTAMP:
+            return ListOffsetOutcome(ErrorCode.INVALID_REQUEST, f"timestamp {timestamp} has no meaning")
+        try:
+            entry = (
+                partition.log.max_timestamp()
+                if timestamp == MAX_TIMESTAMP
+                else partition.log.offset_for_timestamp(timestamp)
+            )
+        except KafkaStorageError as error:
+            partition.suspend(error)
+            return ListOffsetOutcome(error.error_code, str(error))
+        if entry is None or entry[1] >= partition.high_watermark:
+            return ListOffsetOutcome(ErrorCode.NONE, leader_epoch=leader.leader_epoch)
+        return _list_offset_outcome(partition, *entry)
+
+    # --- who leads -------------------------------------------------------------------------------------------
+
+    def _leading(
+        self, topic: str, topic_id: TopicId | None, number: int, current_leader_epoch: LeaderEpoch | None
+    ) -> tuple[Partition, LeaderReplica] | ErrorCode:
+        """The partition and its leadership here, or why it cannot be served here (rule 15)."""
+        partition = self._partitions.by_name.get((topic, number))
+        if partition is None:
+            return self._partitions.why_absent(topic, topic_id, number)
+        if topic_id is not None and topic_id != partition.topic_id_partition.topic_id:
+            return self._partitions.why_absent(topic, topic_id, number)
+        if current_leader_epoch is not None and partition.leader_epoch is not None:
+            if current_leader_epoch < partition.leader_epoch:
+                return ErrorCode.FENCED_LEADER_EPOCH
+            if current_leader_epoch > partition.leader_epoch:
+                return ErrorCode.UNKNOWN_LEADER_EPOCH
+        leader = partition.leader
+        if leader is None:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return (partition, leader) if partition.failure is None else ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def _divergence(partition: Partition, request: PartitionFetch) -> tuple[LeaderEpoch, Offset] | ErrorCode | None:
+    """Where the reader's history leaves this log, if it does (KIP-320)."""
+    asked = request.last_fetched_epoch
+    if asked is None:
+        return None
+    epoch, end_offset = partition.log.end_offset_for_epoch(asked)
+    if epoch is None:
+        return ErrorCode.OFFSET_OUT_OF_RANGE
+    if epoch < asked or end_offset < request.fetch_offset:
+        return epoch, end_offset
+    return None
+
+
+def _fetch_outcome(
+    partition: Partition,
+    error: ErrorCode = ErrorCode.NONE,
+    message: str = "",
+    *,
+    records: bytes = b"",
+    diverging_epoch: tuple[LeaderEpoch, Offset] | None = None,
+) -> FetchOutcome:
+    # There are no transactions yet: all that is committed by the ISR is stable.
+    high_watermark = partition.high_watermark
+    return FetchOutcome(
+        error, message, high_watermark, high_watermark, partition.log.log_start_offset, records, diverging_epoch
+    )
+
+
+def _list_offset_outcome(partition: Partition, timestamp: int | None, offset: Offset) -> ListOffsetOutcome:
+    epoch = partition.log.epoch_cache.epoch_for_offset(offset)
+    return ListOffsetOutcome(ErrorCode.NONE, "", timestamp, offset, partition.leader_epoch if epoch is None else epoch)
+
+
+def _log_fatal(error: Exception) -> None:
+    logger.critical("invariant_broken error=%s", error, exc_info=error)
