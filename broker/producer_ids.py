@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from ..proto.command_pb2 import AllocateProducerIdsCommand, Command, CommandResponse
 from ..proto.errors import error_for
@@ -14,7 +14,11 @@ from ..proto.identifiers import BrokerEpoch, BrokerId, ProducerEpoch, ProducerId
 PRODUCER_EPOCH_MAX: Final = 32_767
 _TIMEOUT_MS: Final = 10_000
 
-Submit = Callable[[Command, int], Awaitable[CommandResponse]]
+
+class CommandSubmitter(Protocol):
+    """The way to the controllers (`controller_client.ControllerClient`)."""
+
+    async def submit(self, command: Command, *, timeout_ms: int) -> CommandResponse: ...
 
 
 class ProducerIds:
@@ -23,10 +27,12 @@ class ProducerIds:
     A block that was asked for and never used up (the broker stopped) is lost; ids are 63 bits wide.
     """
 
-    def __init__(self, broker_id: BrokerId, broker_epoch: Callable[[], BrokerEpoch], submit: Submit) -> None:
+    def __init__(
+        self, broker_id: BrokerId, broker_epoch: Callable[[], BrokerEpoch], controller: CommandSubmitter
+    ) -> None:
         self._broker_id = broker_id
         self._broker_epoch = broker_epoch
-        self._submit = submit
+        self._controller = controller
         self._next = 0
         self._end = 0
         self._lock = asyncio.Lock()  # one block at a time, however many clients wait
@@ -48,7 +54,7 @@ class ProducerIds:
     async def _take_block(self) -> None:
         request = AllocateProducerIdsCommand(broker_id=self._broker_id, broker_epoch=self._broker_epoch())
         command = Command(request_id=uuid.uuid4().bytes, allocate_producer_ids=request)
-        response = await self._submit(command, _TIMEOUT_MS)
+        response = await self._controller.submit(command, timeout_ms=_TIMEOUT_MS)
         if response.error_code:
             raise error_for(response.error_code, response.error_message)
         block = response.allocate_producer_ids

@@ -1,0 +1,194 @@
+"""One broker process: its rooms put together, started and stopped in the right order.
+
+Start: take the log folder and recover it; bind the port; register with the controllers; replay metadata up to the own
+registration (rule 20); serve; ask to be unfenced. Stop: hand over every leadership while still serving (rule 26), stop
+serving, close the log, write the clean-shutdown marker last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import Final
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ..cluster.image import Endpoint
+from ..proto import broker_pb2_grpc, replication_pb2_grpc
+from ..proto.command_pb2 import Command, CommandResponse
+from ..proto.errors import KafkaError
+from ..proto.identifiers import GRPC_LISTENER, GRPC_MESSAGE_BYTES_MAX
+from .config import BROKER_DEFINITION, BrokerConfig
+from .config_description import ConfigDescriber
+from .controller_client import ControllerClient
+from .grpc_admin import AdminRooms
+from .grpc_service import BrokerService
+from .lifecycle import BrokerLifecycle, Registration
+from .log.log_manager import LogManager
+from .metadata_follower import MetadataFollower
+from .producer_ids import ProducerIds
+from .replica_manager import ReplicaConfig, ReplicaManager
+from .system_clock import SystemClock
+
+logger = logging.getLogger(__name__)
+
+METADATA_TIMEOUT_MS: Final = 60_000
+COMMAND_TIMEOUT_MS: Final = 10_000
+STOP_GRACE_SECONDS: Final = 1.0
+SERVICE_NAMES: Final = ("klamm.v1.Broker", "klamm.v1.Replication")
+
+_SERVER_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a port in use is an error, never a port shared
+    ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
+    # A peer that is cut off is noticed without its help; clients may ping as often as the SDK does.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class BrokerServer:
+    """Lives on one event loop: `start`, then `wait_for_stop` until told, then `stop`."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self._config = config
+        self._clock = SystemClock()
+        self._stop = asyncio.Event()
+        self._failure: Exception | None = None
+        self._serving = False
+
+    async def start(self) -> tuple[str, int]:
+        """Returns the address it listens on.
+
+        :raises KafkaError: the log folder, the port or the registration was refused; the message says what to do.
+        """
+        config = self._config
+        self._log_manager = LogManager.open(config.log_dir, node_id=config.node_id, clock=self._clock)
+        self._grpc = grpc.aio.server(options=_SERVER_OPTIONS)
+        port = self._bind()
+        self._build_rooms(port)
+        await self._join_cluster(port)
+        await self._grpc.start()
+        self._serving = True
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in SERVICE_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._lifecycle.ready_to_unfence()
+        return config.listen.host, port
+
+    def _bind(self) -> int:
+        listen = self._config.listen
+        try:
+            return self._grpc.add_insecure_port(str(listen))
+        except RuntimeError as error:
+            raise KafkaError(
+                f"cannot listen on {listen}: the port is in use or not allowed; "
+                f"free it, or choose another under `listeners`"
+            ) from error
+
+    def _build_rooms(self, port: int) -> None:
+        config = self._config
+        self._controller = ControllerClient(config.controllers, self._clock)
+        self._lifecycle = BrokerLifecycle(
+            self._controller,
+            self._clock,
+            heartbeat_interval_ms=config.heartbeat_interval_ms,
+            on_fatal=self._fail,
+        )
+        self._replica_manager = ReplicaManager(
+            broker_id=config.node_id,
+            log_manager=self._log_manager,
+            clock=self._clock,
+            broker_epoch=lambda: self._lifecycle.broker_epoch,
+            submit=self._submit,
+            config=ReplicaConfig(
+                replica_lag_time_max_ms=config.replica_lag_time_max_ms, topic_defaults=config.topic_defaults
+            ),
+            on_fatal=self._fail,
+        )
+        self._metadata = MetadataFollower(
+            self._controller,
+            self._replica_manager.on_metadata,
+            broker_id=config.node_id,
+            on_fatal=self._fail,
+            cluster_id=self._log_manager.cluster_id,
+        )
+        self._metadata.add_listener(self._lifecycle.metadata_applied)
+        self._register_services()
+
+    async def _submit(self, command: Command) -> CommandResponse:
+        return await self._controller.submit(command, timeout_ms=COMMAND_TIMEOUT_MS)
+
+    def _register_services(self) -> None:
+        config = self._config
+        rooms = AdminRooms(
+            broker_id=config.node_id,
+            controller=self._controller,
+            image=lambda: self._metadata.image,
+            wait_for_metadata=self._metadata.wait_for,
+            configs=ConfigDescriber(config.node_id, BROKER_DEFINITION, config.properties),
+            auto_create_topics=config.auto_create_topics,
+        )
+        producer_ids = ProducerIds(config.node_id, lambda: self._lifecycle.broker_epoch, self._controller)
+        broker_pb2_grpc.add_BrokerServicer_to_server(
+            BrokerService(rooms, self._replica_manager, producer_ids), self._grpc
+        )
+        replication_pb2_grpc.add_ReplicationServicer_to_server(self._replica_manager.servicer(), self._grpc)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    async def _join_cluster(self, port: int) -> None:
+        """Registers, then waits until this broker has acted on its own registration (rule 20)."""
+        config = self._config
+        advertised = config.advertised or config.listen
+        registration = Registration(
+            broker_id=config.node_id,
+            incarnation_id=uuid.uuid4().bytes,
+            cluster_id=self._log_manager.cluster_id,
+            endpoints={GRPC_LISTENER: Endpoint(advertised.host, advertised.port or port)},
+            rack=config.rack,
+            log_dir_id=self._log_manager.log_dir_id.bytes,
+        )
+        cluster_id = await self._lifecycle.start(registration, self._log_manager.previous_broker_epoch)
+        self._log_manager.set_cluster_id(cluster_id)
+        await self._replica_manager.start()
+        await self._metadata.start()
+        if not await self._metadata.wait_for(self._lifecycle.broker_epoch + 1, METADATA_TIMEOUT_MS):
+            raise KafkaError("the controllers registered this broker but did not send the metadata; see their logs")
+        self._replica_manager.set_aside_strays(self._metadata.image)
+
+    def _fail(self, error: Exception) -> None:
+        """The broker cannot go on: the process ends with exit code 1."""
+        if self._failure is None:
+            self._failure = error
+        self._stop.set()
+
+    def request_stop(self) -> None:
+        self._stop.set()
+
+    async def wait_for_stop(self) -> None:
+        """Returns when a stop was asked for. :raises Exception: the failure that ended the broker's work."""
+        await self._stop.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Controlled shutdown; after a failure, everything but the hand-over and the clean marker."""
+        clean = self._failure is None and self._serving
+        if clean:
+            await self._lifecycle.controlled_shutdown(self._config.controlled_shutdown_timeout_ms)
+        if self._serving:
+            await self._health.enter_graceful_shutdown()
+        await self._replica_manager.shutdown()
+        await self._grpc.stop(STOP_GRACE_SECONDS)
+        await self._metadata.stop()
+        await self._lifecycle.stop()
+        await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
+        await self._controller.close()
