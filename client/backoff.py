@@ -1,4 +1,4 @@
-"""How long to wait before the next try: short at first, since a new leader is elected within tens of ms; then longer."""
+"""How long to wait before a next try: short at first, since a new leader is elected within tens of ms, then longer."""
 
 from __future__ import annotations
 

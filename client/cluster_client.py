@@ -1,8 +1,8 @@
 """Finds brokers and asks them: metadata from whoever answers first, calls to one broker, calls to any.
 
 A broker may be dead (refuses at once), hung (never answers) or cut off (answers from the past). So metadata is asked of
-one broker, then of another too when the first is slow, and each answer goes through MetadataCache, which takes none that
-is older than what it has.
+one broker, then of another too when the first is slow, and each answer goes through MetadataCache, which takes none
+that is older than what it has.
 """
 
 from __future__ import annotations

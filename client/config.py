@@ -195,8 +195,8 @@ def consumer_config(arguments: dict[str, Any]) -> ConsumerConfig:
     """Checks a consumer's keyword arguments. :raises KafkaConfigurationError: names the one that is wrong."""
     if arguments.get("group_id") is not None:
         raise KafkaConfigurationError(
-            "group_id: this version has no consumer groups yet; leave it out, and the consumer reads every partition of "
-            "its topics, or choose partitions with assign()"
+            "group_id: this version has no consumer groups yet; leave it out, and the consumer reads every partition "
+            "of its topics, or choose partitions with assign()"
         )
     for name in ("group_id", "enable_auto_commit"):
         arguments.pop(name, None)

@@ -65,6 +65,22 @@ class DeliveryFuture:
             self._wait(timeout)
         return self._result()
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the outcome is known, whatever it is; False if the time was up first."""
+        if not self.is_done:
+            try:
+                self._wait(timeout)
+            except KafkaTimeoutError:
+                return False
+        return True
+
+    async def settled(self) -> None:
+        """Returns once the outcome is known, whatever it is."""
+        try:
+            await self
+        except KafkaError:
+            return
+
     def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> DeliveryFuture:
         """Calls `callback(*args, metadata, **kwargs)` on success, in the producer's own thread: be quick there."""
 

@@ -7,7 +7,8 @@ says what became of it, so that no retry can double it.
 
 A batch that failed for good, or ran out of time, leaves a gap in the sequences. What was sent after it either turns
 out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then
-the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is fenced.
+the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is
+fenced.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class PartitionQueue:
         self.sent_to = -1  # the broker that has what is in flight
         self.last_error = ""  # what made the last retry necessary, for the message when time runs out
         self._draining = False
+        self._spent_producer_id = -1
         self._gap_after: int | None = None  # serial of the last batch that was lost; None: the sequences are whole
 
     @property
@@ -57,6 +59,11 @@ class PartitionQueue:
         serial = self.next_serial
         self.next_serial += SERIAL_SPAN
         return serial
+
+    @property
+    def spent_producer_id(self) -> int:
+        """The last producer id that came to its end here; it must not be taken again."""
+        return self._spent_producer_id
 
     def adopt_producer_id(self, producer_id: int, producer_epoch: int) -> None:
         """Starts anew under another producer id, with sequence 0."""
@@ -143,6 +150,8 @@ class PartitionQueue:
 
     def producer_id_lost(self) -> None:
         """The broker fences this producer id here: what follows needs a new one."""
+        if self.producer_id >= 0:
+            self._spent_producer_id = self.producer_id
         self.producer_id = -1
 
     def replace(self, batch: ProducerBatch, parts: list[ProducerBatch]) -> None:
@@ -178,6 +187,6 @@ class PartitionQueue:
             batch.base_sequence = -1
             batch.maybe_appended = False
         if self.producer_id < 0 or self.producer_epoch >= PRODUCER_EPOCH_MAX:
-            self.producer_id = -1
+            self.producer_id_lost()
         else:
             self.adopt_producer_id(self.producer_id, self.producer_epoch + 1)

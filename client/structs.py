@@ -14,7 +14,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class ConsumerRecord(NamedTuple):
-    """One record as a consumer gives it. `leader_epoch` is that of its batch; `checksum` is always None (v2 batches)."""
+    """One record as a consumer gives it. `leader_epoch` is its batch's; `checksum` is always None (v2 batches)."""
 
     topic: str
     partition: int
