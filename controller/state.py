@@ -35,6 +35,7 @@ from .election import decide_elect_leaders
 from .limits import COMMAND_BYTES_MAX, REQUEST_ID_LENGTH_MAX
 from .partitions import decide_create_partitions
 from .reassignment import decide_alter_partition_reassignments
+from .replica_failed import decide_replica_failed
 from .result import ControllerResult, refused
 from .topics import decide_create_topics, decide_delete_topics
 
@@ -62,6 +63,7 @@ _DECIDE: Final[dict[str, Callable[[MetadataImage, Command], ControllerResult]]] 
     "alter_partition_reassignments": lambda image, command: decide_alter_partition_reassignments(
         image, command.alter_partition_reassignments
     ),
+    "replica_failed": lambda image, command: decide_replica_failed(image, command.replica_failed),
     "allocate_producer_ids": lambda image, command: decide_allocate_producer_ids(image, command.allocate_producer_ids),
 }
 
