@@ -1,6 +1,8 @@
 """A leader asks for another ISR (KIP-497), checked as Kafka's ReplicationControlManager checks it, in its order.
 
 Each partition is answered by itself. A reassignment whose last replica joins the ISR here is completed here (KIP-455).
+A leader in controlled shutdown that nobody could take over from names its successor here: the first replica that comes
+into the ISR leads at once, without it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class _AlterPartition:
     def __init__(self, image: MetadataImage, sender: BrokerId) -> None:
         self._image = image
         self._sender = sender
-        self._live: LiveBrokers | None = None
+        self._live = LiveBrokers.of(image)
+        self._leaving = sender in self._live.leaving
         self._rules = TopicRules(image)
         self._seen: set[TopicIdPartition] = set()
         self.records: list[MetadataRecord] = []
@@ -60,22 +63,24 @@ class _AlterPartition:
         error = self._error(partition, entry)
         if error is not None:
             return _refusal(entry, error)
-        if self._live is None:
-            self._live = LiveBrokers.of(self._image)
         config = self._rules.of(topic.name)
+        isr = tuple(BrokerId(member.broker_id) for member in entry.new_isr)
+        if self._leaving and len(isr) > 1:
+            isr = tuple(member for member in isr if member != self._sender)
         changed = PartitionChange(
             partition,
             self._live,
             config,
             election=Election.UNCLEAN if config.unclean_leader_election_enable else Election.ONLINE,
-            isr=tuple(BrokerId(member.broker_id) for member in entry.new_isr),
+            isr=isr,
             leader_recovery_state=LeaderRecoveryState(entry.leader_recovery_state),
         ).build()
         if changed is None:
             return _success(partition)
         self.records.append(changed.to_record())
         if changed.leader != self._sender:
-            # The change completed a reassignment that took the sender out. Both an error and a record (KIP-841).
+            # The change completed a reassignment that took the sender out, or its shutdown did. As in Kafka this is
+            # an error and a record both.
             return _refusal(entry, ErrorCode.NEW_LEADER_ELECTED)
         return _success(changed)
 
@@ -105,7 +110,9 @@ class _AlterPartition:
 
     def _may_be_in_isr(self, member: command_pb2.BrokerState) -> bool:
         broker = self._image.brokers.get(BrokerId(member.broker_id))
-        return broker is not None and broker.active and member.broker_epoch in (NONE_ID, broker.broker_epoch)
+        if broker is None or member.broker_epoch not in (NONE_ID, broker.broker_epoch):
+            return False
+        return broker.active or (self._leaving and broker.broker_id == self._sender)
 
 
 def _refusal(entry: command_pb2.AlterPartitionEntry, error_code: ErrorCode) -> command_pb2.AlterPartitionOutcome:

@@ -26,7 +26,7 @@ from ..cluster.topic_config import TopicConfig
 from ..proto import command_pb2
 from ..proto.command_pb2 import CommandResponse
 from ..proto.errors import ErrorCode
-from ..proto.identifiers import BrokerEpoch, BrokerId, MetadataOffset
+from ..proto.identifiers import BrokerEpoch, BrokerId
 from ..proto.metadata_pb2 import MetadataRecord, RegisterBrokerRecord
 from .election import Election, LiveBrokers, PartitionChange, TopicRules
 from .limits import BROKERS_MAX, ENDPOINTS_PER_BROKER_MAX, NAME_LENGTH_MAX
@@ -228,7 +228,8 @@ def decide_controlled_shutdown(
     """Moves leaderships off a broker and takes it out of ISRs, wherever another can lead (rule 26).
 
     It may be asked again; each time it does what has become possible. Where the broker is the last in the ISR and
-    nobody can take over, it leads on until it is gone, rather than leave the partition without a leader any sooner.
+    nobody can take over, it leads on until a replica catches up (`alter_partition.py`) or it is gone, rather than
+    leave the partition without a leader any sooner.
     """
     error = broker_epoch_error(image, command.broker_id, command.broker_epoch)
     if error is not None:
@@ -308,8 +309,3 @@ def _change_partitions(
 
 def _online_election(config: TopicConfig) -> Election:
     return Election.UNCLEAN if config.unclean_leader_election_enable else Election.ONLINE
-
-
-def caught_up_to_registration(broker: BrokerRegistration, metadata_end_offset: MetadataOffset | int) -> bool:
-    """True if the broker has replayed the record of its own registration (rule 20)."""
-    return metadata_end_offset > broker.broker_epoch
