@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from .errors import NodeStartError, NodeStateError
-from .layout import ClusterLayout, NodeSpec
+from .layout import CONTROLLER, ClusterLayout, NodeSpec
 from .node_process import Command, NodeProcess, ProcessIdentity, ProcessState, await_ready, node_command, spawn_node
+from .quorum_formation import is_formed, mark_formed
 
 POLL_SECONDS: Final = 0.005
 
@@ -66,7 +67,9 @@ class ClusterProcesses:
             spec.config_path.write_text(self._layout.config_text(spec), encoding="utf-8")
         started = []
         for spec in specs:
-            node = spawn_node(spec, command=self._command, extra_environment=self._environment)
+            new_quorum = spec.role == CONTROLLER and not is_formed(self._layout.folder)
+            command = self._command(spec, new_quorum=new_quorum)
+            node = spawn_node(spec, command, extra_environment=self._environment)
             self.identities[spec.name], self._children[spec.name] = node.identity, node.popen
             started.append(node)
             self._on_spawn(node)
@@ -86,6 +89,8 @@ class ClusterProcesses:
                 if node.popen.stdout is not None:
                     node.popen.stdout.close()
             raise
+        if {spec.name for spec in self._layout.controllers} <= {node.spec.name for node in started}:
+            mark_formed(self._layout.folder)
 
     def kill(self, spec: NodeSpec) -> None:
         """SIGKILL, and waits until the process is gone.

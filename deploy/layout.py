@@ -62,6 +62,7 @@ class ClusterLayout:
     nodes: tuple[NodeSpec, ...]
     broker_config: Mapping[str, str]
     controller_config: Mapping[str, str]
+    quorum_id: str
     racks: tuple[str, ...] = ()
 
     @property
@@ -99,6 +100,7 @@ class ClusterLayout:
         """The properties text that a node of this cluster is started with."""
         config: dict[str, str] = {"node.id": str(node.node_id)}
         if node.role == CONTROLLER:
+            config["controller.quorum.id"] = self.quorum_id
             config["controller.quorum.voters"] = ",".join(f"{c.node_id}@{c.address}" for c in self.controllers)
             config["listeners"] = f"CONTROLLER://{node.address}"
             config["metadata.log.dir"] = str(node.data_folder)
@@ -119,6 +121,7 @@ def lay_out(
     host: str,
     controller_ports: Sequence[int],
     broker_ports: Sequence[int],
+    quorum_id: str,
     broker_config: Mapping[str, str] | None = None,
     controller_config: Mapping[str, str] | None = None,
     racks: Sequence[str] = (),
@@ -130,4 +133,6 @@ def lay_out(
         for role, role_ports in ports
         for node_id, port in enumerate(role_ports, start=1)
     )
-    return ClusterLayout(folder, nodes, dict(broker_config or {}), dict(controller_config or {}), tuple(racks))
+    return ClusterLayout(
+        folder, nodes, dict(broker_config or {}), dict(controller_config or {}), quorum_id, tuple(racks)
+    )

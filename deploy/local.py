@@ -29,6 +29,7 @@ from .errors import ClusterStateError, WaitTimeoutError
 from .layout import CONTROLLER, ClusterLayout, NodeSpec, lay_out
 from .node_process import Command, NodeProcess, ProcessState, node_command
 from .ports import PortReservation
+from .quorum_formation import load_or_draw_quorum_id
 from .readiness import await_cluster, await_unfenced
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class LocalCluster:
         self._token = uuid.uuid4().hex
         self._is_temporary = data_folder is None
         folder = Path(tempfile.gettempdir()) / f"klamm-{self._token[:12]}" if data_folder is None else Path(data_folder)
+        quorum_id = self._token if data_folder is None else load_or_draw_quorum_id(folder)
         self._reservations = [PortReservation(host) for _ in range(controllers + brokers)]
         ports = [reservation.port for reservation in self._reservations]
         self._layout = lay_out(
@@ -79,6 +81,7 @@ class LocalCluster:
             broker_ports=ports[controllers:],
             broker_config=broker_config,
             controller_config=controller_config,
+            quorum_id=quorum_id,
             racks=racks,
         )
         self._processes = ClusterProcesses(

@@ -12,9 +12,9 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from .errors import NodeStartError
 from .layout import NodeSpec
@@ -24,7 +24,11 @@ LOG_TAIL_LINES: Final = 20
 READY_PREFIX: Final = b"READY "
 READY_OUTPUT_BYTES_MAX: Final = 65536
 
-Command = Callable[[NodeSpec], Sequence[str]]
+
+class Command(Protocol):
+    """How a node's process is started; `new_quorum` is true for a controller of a quorum that never was."""
+
+    def __call__(self, spec: NodeSpec, *, new_quorum: bool) -> Sequence[str]: ...
 
 
 class ProcessState(enum.Enum):
@@ -62,18 +66,19 @@ class NodeProcess:
     identity: ProcessIdentity
 
 
-def node_command(spec: NodeSpec) -> list[str]:
+def node_command(spec: NodeSpec, *, new_quorum: bool) -> list[str]:
     """How a node is started. -P: whatever lies in the working folder is not imported."""
-    return [sys.executable, "-P", "-m", f"klamm.{spec.role}", "--config", str(spec.config_path)]
+    command = [sys.executable, "-P", "-m", f"klamm.{spec.role}", "--config", str(spec.config_path)]
+    return [*command, "--new-quorum"] if new_quorum else command
 
 
-def spawn_node(spec: NodeSpec, *, command: Command = node_command, extra_environment: Mapping[str, str]) -> NodeProcess:
+def spawn_node(spec: NodeSpec, command: Sequence[str], *, extra_environment: Mapping[str, str]) -> NodeProcess:
     """Starts the node's process in a session of its own; its folder and configuration are there already."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment.update(extra_environment)
     with spec.log_path.open("ab") as log:
         popen = subprocess.Popen(
-            list(command(spec)),
+            command,
             cwd=spec.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -25,6 +25,7 @@ from .errors import ClusterStateError, DeployError
 from .layout import CONTROLLER, ClusterLayout, NodeSpec, lay_out
 from .node_process import Command, NodeProcess, ProcessIdentity, ProcessState, node_command
 from .ports import PortReservation
+from .quorum_formation import load_or_draw_quorum_id
 from .readiness import await_cluster, await_unfenced
 
 STATE_VERSION: Final = 1
@@ -51,6 +52,7 @@ class ClusterPlan:
             host=self.host,
             controller_ports=range(self.first_controller_port, self.first_controller_port + self.controllers),
             broker_ports=range(self.first_broker_port, self.first_broker_port + self.brokers),
+            quorum_id=load_or_draw_quorum_id(folder),
         )
 
 
@@ -86,6 +88,7 @@ class StandingCluster:
                 host=state["host"],
                 controller_ports=state["controller_ports"],
                 broker_ports=state["broker_ports"],
+                quorum_id=load_or_draw_quorum_id(folder),
                 broker_config=state["broker_config"],
                 controller_config=state["controller_config"],
             )

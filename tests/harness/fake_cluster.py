@@ -12,9 +12,10 @@ from klamm.deploy.local import LocalCluster
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 
 
-def fake_command(spec: NodeSpec) -> list[str]:
+def fake_command(spec: NodeSpec, *, new_quorum: bool) -> list[str]:
     """Starts a fake node in place of a real one."""
-    return [sys.executable, "-I", "-S", str(FAKE_NODE), "--config", str(spec.config_path)]
+    command = [sys.executable, "-I", "-S", str(FAKE_NODE), "--config", str(spec.config_path)]
+    return [*command, "--new-quorum"] if new_quorum else command
 
 
 def fake_cluster(

@@ -12,6 +12,7 @@ def _layout(**options: object) -> ClusterLayout:
         host="127.0.0.1",
         controller_ports=[9292, 9293, 9294],
         broker_ports=[9192, 9193],
+        quorum_id="q",
         broker_config={"replica.lag.time.max.ms": "1500"},
         controller_config={"broker.session.timeout.ms": "4000"},
         racks=("a", "b"),
@@ -60,6 +61,7 @@ def test_controller_config() -> None:
     layout = _layout()
     assert layout.config_text(layout.node("controller-1")) == (
         "node.id=1\n"
+        "controller.quorum.id=q\n"
         "controller.quorum.voters=1@127.0.0.1:9292,2@127.0.0.1:9293,3@127.0.0.1:9294\n"
         "listeners=CONTROLLER://127.0.0.1:9292\n"
         "metadata.log.dir=/data/controller-1/data\n"
@@ -68,5 +70,5 @@ def test_controller_config() -> None:
 
 
 def test_ipv6_addresses_are_bracketed() -> None:
-    layout = lay_out(Path("/data"), host="::1", controller_ports=[9292], broker_ports=[9192])
+    layout = lay_out(Path("/data"), host="::1", controller_ports=[9292], broker_ports=[9192], quorum_id="q")
     assert layout.bootstrap_servers == "[::1]:9192"

@@ -134,3 +134,27 @@ def test_nodes_that_answer_no_call_are_described_as_unknown() -> None:
         assert status.active_controller is None
         assert not status.healthy
         assert cluster.leader_of("t") is None
+
+
+def _told_new_quorum(cluster: LocalCluster) -> set[str]:
+    processes = {node.node: psutil.Process(node.pid) for node in cluster.nodes() if node.pid is not None}
+    return {name for name, process in processes.items() if "--new-quorum" in process.cmdline()}
+
+
+def test_controllers_are_told_once_that_their_quorum_is_new(tmp_path: Path) -> None:
+    with _started(fake_cluster(controllers=3, data_folder=tmp_path)) as cluster:
+        assert _told_new_quorum(cluster) == {"controller-1", "controller-2", "controller-3"}
+        quorum_id = cluster.layout.quorum_id
+        cluster.kill("controller-1")
+        cluster.start_node("controller-1")
+        assert _told_new_quorum(cluster) == {"controller-2", "controller-3"}
+    with _started(fake_cluster(controllers=3, data_folder=tmp_path)) as cluster:
+        assert _told_new_quorum(cluster) == set()
+        assert cluster.layout.quorum_id == quorum_id
+
+
+def test_a_quorum_that_never_came_up_is_still_new(tmp_path: Path) -> None:
+    with pytest.raises(NodeStartError):
+        fake_cluster(controllers=1, data_folder=tmp_path, controller_config={"fake.exit": "1"}).start(wait=False)
+    with _started(fake_cluster(controllers=1, data_folder=tmp_path)) as cluster:
+        assert _told_new_quorum(cluster) == {"controller-1"}
