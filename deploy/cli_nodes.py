@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .layout import NodeSpec, Role
+from .layout import CONTROLLER, NodeSpec, Role
 from .standing_cluster import StandingCluster, lock
 
 FOLDER: Final = Path(".klamm")
@@ -44,7 +44,22 @@ def node_commands(role: Role) -> typer.Typer:
         _do(folder, role, number, lambda cluster, spec: cluster.start_node(spec))
         print(f"{role}-{number} is up.")
 
+    if role == CONTROLLER:
+        app.command()(readmit)
     return app
+
+
+def readmit(
+    number: NodeNumber,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Keep damaged files in a folder beside.")] = False,
+    folder: Folder = FOLDER,
+) -> None:
+    """Lets a controller that lost its data join its quorum again, empty; the others must have theirs.
+
+    Start it afterwards: it learns from the leader before it votes.
+    """
+    _do(folder, CONTROLLER, number, lambda cluster, spec: cluster.readmit(spec, set_aside=set_aside))
+    print(f"controller-{number} may join again; `klamm controller start {number}` starts it.")
 
 
 def _do(folder: Path, role: Role, number: int, action: Callable[[StandingCluster, NodeSpec], None]) -> None:

@@ -13,6 +13,8 @@ import contextlib
 import fcntl
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Any, Final, Self
 
 from .cluster_processes import ClusterProcesses
 from .cluster_status import ClusterStatus, cluster_status
-from .errors import ClusterStateError, DeployError
+from .errors import ClusterStateError, DeployError, NodeStateError
 from .layout import CONTROLLER, ClusterLayout, NodeSpec, lay_out
 from .node_process import Command, NodeProcess, ProcessIdentity, ProcessState, node_command
 from .ports import PortReservation
@@ -143,6 +145,21 @@ class StandingCluster:
         if spec.role != CONTROLLER:
             with self._observer() as observer:
                 await_unfenced(spec, observer, deadline=deadline)
+
+    def readmit(self, spec: NodeSpec, *, set_aside: bool) -> None:
+        """Lets a controller that lost its data, and is down, join its quorum again with nothing.
+
+        :raises NodeStateError: it runs. :raises ClusterStateError: its folder is not one to re-admit.
+        """
+        if self.processes.state(spec) is not ProcessState.DOWN:
+            raise NodeStateError(f"{spec.name} is up; a controller that runs needs no re-admission")
+        options = ["--set-aside"] if set_aside else []
+        command = [sys.executable, "-P", "-m", "klamm.controller.format", "readmit", *options]
+        done = subprocess.run(
+            [*command, "--config", str(spec.config_path)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ClusterStateError(done.stderr.strip())
 
     # --- inside --------------------------------------------------------------------------------------------------
 
