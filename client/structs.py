@@ -69,7 +69,7 @@ class ConfigResource:
 
     resource_type: ConfigResourceType
     name: str
-    configs: Mapping[str, str | None] = field(default_factory=dict)
+    configs: Mapping[str, str | None] = field(default_factory=dict, hash=False, compare=False)
 
 
 class ConfigEntry(NamedTuple):
@@ -92,6 +92,15 @@ class NewTopic:
     replication_factor: int = -1
     replica_assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
     topic_configs: Mapping[str, str] = field(default_factory=dict)
+
+
+class CreatedTopic(NamedTuple):
+    """A topic as it was created, with the defaults filled in; no id where it was only validated."""
+
+    name: str
+    topic_id: UUID | None
+    num_partitions: int
+    replication_factor: int
 
 
 @dataclass(frozen=True, slots=True)

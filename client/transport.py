@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 ERROR_CODE_KEY: Final = "klamm-error-code"
 """Trailing metadata: the number of the Kafka error that ended a call."""
 
-_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.enable_retries", 0),  # the SDK retries, with sequences; gRPC must not do so behind its back
@@ -54,7 +54,7 @@ class Channels:
         """The Broker service at an address."""
         found = self._channels.get(address)
         if found is None:
-            options = (*_OPTIONS, ("grpc.primary_user_agent", f"klamm/{self._client_id}"))
+            options = (*CHANNEL_OPTIONS, ("grpc.primary_user_agent", f"klamm/{self._client_id}"))
             channel = grpc.aio.insecure_channel(str(address), options=options)
             found = self._channels[address] = (channel, BrokerStub(channel))  # type: ignore[no-untyped-call,unused-ignore]
         return found[1]
