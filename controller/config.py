@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,21 @@ from .raft_contract import RaftConfig
 LISTENER_NAME: Final = "CONTROLLER"
 
 _RAFT: Final = RaftConfig()
+_QUORUM_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _parse_quorum_id(text: str) -> str:
+    if not _QUORUM_ID.fullmatch(text):
+        raise ValueError("must be 1 to 64 letters, digits, '.', '_' and '-'")
+    return text
+
 
 NODE_ID = NodeConfigKey("node.id", parse_int(minimum=0, maximum=2**31 - 1), REQUIRED, "the id of this controller")
 VOTERS = NodeConfigKey(
     "controller.quorum.voters", parse_voters, REQUIRED, "all controllers, this one too: id@host:port, with commas"
+)
+QUORUM_ID = NodeConfigKey(
+    "controller.quorum.id", _parse_quorum_id, "klamm", "the quorum's name; messages of another quorum are refused"
 )
 LISTENERS: NodeConfigKey[Mapping[str, Address] | None] = NodeConfigKey(
     "listeners", parse_listeners, None, "where it listens: CONTROLLER://host:port; by default its voter address"
@@ -95,6 +107,7 @@ CONTROLLER_DEFINITION: Final = ConfigDefinition(
     (
         NODE_ID,
         VOTERS,
+        QUORUM_ID,
         LISTENERS,
         METADATA_LOG_DIR,
         SESSION_TIMEOUT_MS,
@@ -116,6 +129,7 @@ class ControllerConfig:
 
     node_id: NodeId
     voters: Mapping[NodeId, Address]
+    quorum_id: str
     listen: Address
     metadata_log_dir: Path
     session_timeout_ms: int
@@ -145,6 +159,7 @@ class ControllerConfig:
         return cls(
             node_id=node_id,
             voters=voters,
+            quorum_id=values[QUORUM_ID],
             listen=_listen_address(values, voters[node_id]),
             metadata_log_dir=Path(values[METADATA_LOG_DIR]),
             session_timeout_ms=values[SESSION_TIMEOUT_MS],
