@@ -28,7 +28,9 @@ class DescriptorPool:
         self._open: deque[DescriptorHolder] = deque()
         self._lock = Lock()
 
-    def __len__(self) -> int:
+    @property
+    def open_count(self) -> int:
+        """How many have their file open."""
         return len(self._open)
 
     def opened(self, holder: DescriptorHolder) -> None:

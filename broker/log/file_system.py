@@ -6,6 +6,7 @@ Nothing above this file calls `os`. Paths are strings: at ten thousand partition
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from typing import NamedTuple, Protocol
@@ -58,6 +59,12 @@ class FileSystem(Protocol):
 
     def remove_tree(self, path: str) -> None: ...
 
+    def lock(self, path: str) -> int:
+        """A descriptor of the file, made if it is not there, which nobody else can have before it is closed.
+
+        :raises BlockingIOError: somebody has it.
+        """
+
 
 class RealFileSystem:
     """The operating system's."""
@@ -98,6 +105,15 @@ class RealFileSystem:
 
     def remove_tree(self, path: str) -> None:
         shutil.rmtree(path)
+
+    def lock(self, path: str) -> int:
+        descriptor = self.open(path, create=True)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it with the process
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
 
 
 def write_all(file_system: FileSystem, descriptor: int, data: Buffer, position: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import Offset
 from .file_system import FileSystem
+from .segment_list import SegmentList
 
 if TYPE_CHECKING:
     from .partition_log import PartitionLog
@@ -22,8 +23,11 @@ logger = logging.getLogger(__name__)
 class Flusher:
     """Owns the recovery point of one log."""
 
-    def __init__(self, log: PartitionLog, file_system: FileSystem, recovery_point: Offset) -> None:
+    def __init__(
+        self, log: PartitionLog, segments: SegmentList, file_system: FileSystem, recovery_point: Offset
+    ) -> None:
         self._log = log
+        self._segments = segments
         self._file_system = file_system
         self.recovery_point = recovery_point
         self._running: asyncio.Future[None] | None = None
@@ -49,7 +53,7 @@ class Flusher:
     async def _flush_once(self, target: Offset) -> None:
         self._truncation = None
         target = min(target, self._log.log_end_offset)
-        segments = [s for s in self._log.segments_from(self.recovery_point) if s.base_offset < target]
+        segments = [s for s in self._segments.from_offset(self.recovery_point) if s.base_offset < target]
         try:
             for segment in segments:
                 segment.write_indexes(final=False)
@@ -74,7 +78,7 @@ class Flusher:
 
     def flush_now(self, target: Offset) -> None:
         """The same in line, for closing. :raises OSError: the disk failed."""
-        for segment in self._log.segments_from(self.recovery_point):
+        for segment in self._segments.from_offset(self.recovery_point):
             self._file_system.sync(segment.descriptor())
         self._file_system.sync_folder(self._log.directory)
         self.recovery_point = target

@@ -10,33 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID, uuid4
 
 from ...cluster.clock import Clock
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition, TopicPartition
-from .checkpoints import (
-    HIGH_WATERMARK_CHECKPOINT,
-    LOG_START_CHECKPOINT,
-    RECOVERY_POINT_CHECKPOINT,
-    read_clean_shutdown,
-    read_offsets,
-    remove_clean_shutdown,
-    write_clean_shutdown,
-    write_offsets,
-)
+from .checkpoints import read_clean_shutdown, remove_clean_shutdown, write_clean_shutdown
 from .descriptor_pool import DescriptorPool
-from .errors import CorruptFileError, LogDirectoryError
-from .file_system import FileSystem, RealFileSystem, remove_if_present
+from .errors import LogDirectoryError
+from .file_system import FileSystem, RealFileSystem
 from .log_config import LogConfig
 from .log_folders import FoundLog, deleted_name, scan_folders, stray_name
+from .log_housekeeping import LogHousekeeping
 from .meta_properties import FolderLock, MetaProperties, check_owner, read_meta_properties, write_meta_properties
+from .offset_checkpoints import CheckpointedOffsets, OffsetCheckpoints
 from .partition_log import PartitionLog
 from .recovery import LogPlace, create_log, load_log
 
@@ -80,13 +72,8 @@ class LogManager:
         self._logs: dict[TopicIdPartition, PartitionLog] = {}
         self._high_watermarks: dict[TopicPartition, Offset] = {}
         self._high_watermark_of: HighWatermarkOf | None = None
-        self._written: dict[str, dict[TopicPartition, Offset]] = {}
-        self._removals: list[tuple[int, str]] = []  # (when by the monotonic clock, file or folder), in no order
-        self._folder_changed = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._housekeeping: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._last_flush_ms: dict[PartitionLog, int] = {}
+        self._checkpoints = OffsetCheckpoints(file_system, folder)
+        self._housekeeping = LogHousekeeping(self, config, clock, file_system)
         self.previous_broker_epoch = previous_broker_epoch
         """The epoch under which the last clean stop was; None if the last stop was not clean (KIP-966)."""
 
@@ -113,7 +100,7 @@ class LogManager:
         folder = str(log_dir)
         try:
             file_system.make_folder(folder)
-            lock = FolderLock(folder)
+            lock = FolderLock(file_system, folder)
         except OSError as error:
             raise LogDirectoryError(f"{folder} cannot be used: {error}") from error
         try:
@@ -140,7 +127,7 @@ class LogManager:
 
     @property
     def cluster_id(self) -> str | None:
-        """None until `assign_cluster_id`."""
+        """None until `set_cluster_id`."""
         return self._properties.cluster_id
 
     @property
@@ -148,7 +135,7 @@ class LogManager:
         """True if the last stop was a clean one."""
         return self.previous_broker_epoch is not None
 
-    def assign_cluster_id(self, cluster_id: str) -> None:
+    def set_cluster_id(self, cluster_id: str) -> None:
         """Binds the folder to its cluster, at the first contact. :raises LogDirectoryError: it belongs to another."""
         check_owner(self._folder, self._properties, self._properties.node_id, cluster_id)
         if self._properties.cluster_id is None:
@@ -186,22 +173,16 @@ class LogManager:
             log = create_log(self._file_system, self._pool, place, config, self._clock.wall_ms())
         except OSError as error:
             raise KafkaStorageError(f"{topic_partition}: cannot create {directory}: {error}") from error
-        self._folder_changed = True
-        self._adopt(key, log)
-        return log
-
-    def _adopt(self, key: TopicIdPartition, log: PartitionLog) -> None:
         self._logs[key] = log
-        if self._housekeeping is not None:
-            log.on_flush_wanted = self._start_flush
-            self._wake.set()
+        self._housekeeping.watch(log)
+        return log
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
         """Takes a topic's new configuration."""
         log = self._logs[topic_id_partition]
         if log.config != config:
             log.update_config(config)
-            self._wake.set()
+            self._housekeeping.watch(log)
 
     def delete(self, topic_id_partition: TopicIdPartition) -> None:
         """Takes the log away: its folder is renamed now and removed after file.delete.delay.ms.
@@ -210,7 +191,7 @@ class LogManager:
         """
         log = self._logs[topic_id_partition]
         path = self._rename(topic_id_partition, deleted_name(log.topic_partition, uuid4().hex))
-        self._removals.append((self._clock.monotonic_ms() + log.config.file_delete_delay_ms, path))
+        self._housekeeping.remove_later(path, log.config.file_delete_delay_ms)
         logger.info("log_deleted partition=%s folder=%s", log.topic_partition, path)
 
     def set_aside(self, topic_id_partition: TopicIdPartition) -> None:
@@ -231,9 +212,8 @@ class LogManager:
         except OSError as error:
             raise KafkaStorageError(f"{log.topic_partition}: cannot rename {log.directory}: {error}") from error
         del self._logs[key]
-        self._last_flush_ms.pop(log, None)
+        self._housekeeping.forget(log)
         self._high_watermarks.pop(log.topic_partition, None)
-        self._folder_changed = True
         return path
 
     def high_watermark(self, topic_id_partition: TopicIdPartition) -> Offset:
@@ -249,11 +229,11 @@ class LogManager:
     # -- start
 
     def _load(self, log_config_of: Callable[[str], LogConfig]) -> None:
-        recovery_points = self._read_checkpoint(RECOVERY_POINT_CHECKPOINT)
-        log_starts = self._read_checkpoint(LOG_START_CHECKPOINT)
-        self._high_watermarks = self._read_checkpoint(HIGH_WATERMARK_CHECKPOINT)
+        known = self._checkpoints.read()
+        self._high_watermarks = dict(known.high_watermarks)
         found, removable = scan_folders(self._file_system, self._folder)
-        self._removals = [(self._clock.monotonic_ms(), path) for path in removable]
+        for path in removable:
+            self._housekeeping.remove_later(path, 0)
         began_ms, now_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
 
         def load(each: FoundLog) -> tuple[TopicIdPartition, PartitionLog]:
@@ -265,8 +245,8 @@ class LogManager:
                 log_config_of(name.topic),
                 now_ms=now_ms,
                 clean=self.was_clean,
-                recovery_point=recovery_points.get(name, Offset(0)),
-                log_start_offset=log_starts.get(name),
+                recovery_point=known.recovery_points.get(name, Offset(0)),
+                log_start_offset=known.log_starts.get(name),
             )
             return TopicIdPartition(each.topic_id, name.partition), log
 
@@ -281,138 +261,36 @@ class LogManager:
             self._clock.monotonic_ms() - began_ms,
         )
 
-    def _read_checkpoint(self, name: str) -> dict[TopicPartition, Offset]:
-        """A torn one says nothing: recovery begins at 0, log starts at the first segment, high watermarks at log
-        starts.
-        """
-        try:
-            return read_offsets(self._file_system, f"{self._folder}/{name}")
-        except CorruptFileError as error:
-            logger.warning("checkpoint_torn folder=%s name=%s error=%s", self._folder, name, error)
-            return {}
-
-    def start(self, high_watermark_of: HighWatermarkOf | None = None) -> None:
-        """Begins the background work on the running event loop: flushes, checkpoints, retention, removals."""
-        self._high_watermark_of = high_watermark_of
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="log-housekeeping")
-        for log in self._logs.values():
-            log.on_flush_wanted = self._start_flush
-
     # -- background
 
-    async def _keep_house(self) -> None:
-        now = self._clock.monotonic_ms()
-        next_checkpoint = now + self._config.checkpoint_interval_ms
-        next_retention = now + self._config.retention_check_interval_ms
-        next_expiry = now + self._config.producer_id_expiration_check_interval_ms
-        while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._pause_ms() / 1000)
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            now = self._clock.monotonic_ms()
-            self._flush_by_time(now)
-            if now >= next_expiry:
-                next_expiry = now + self._config.producer_id_expiration_check_interval_ms
-                self._expire_producers(now)
-            if now >= next_retention:
-                next_retention = now + self._config.retention_check_interval_ms
-                self.apply_retention()
-            if now >= next_checkpoint:
-                next_checkpoint = now + self._config.checkpoint_interval_ms
-                await self._checkpoint_and_remove()
+    def start(self, high_watermark_of: HighWatermarkOf | None = None) -> None:
+        """Begins the background work on the running event loop: flushes, checkpoints, retention, removals.
 
-    def _pause_ms(self) -> int:
-        """Until the next thing is due: seconds, unless a topic asks for flushes by time."""
-        by_time = [log.config.flush_ms for log in self._logs.values() if log.config.flush_ms is not None]
-        return max(20, min([self._config.checkpoint_interval_ms, *by_time]))
-
-    def _flush_by_time(self, now_ms: int) -> None:
-        for log in self._logs.values():
-            interval = log.config.flush_ms
-            if interval is None or log.failure is not None or log.recovery_point >= log.log_end_offset:
-                continue
-            if now_ms - self._last_flush_ms.get(log, -interval) >= interval:
-                self._last_flush_ms[log] = now_ms
-                self._start_task(log, log.flush())
-
-    def _start_flush(self, log: PartitionLog) -> None:
-        self._start_task(log, log.flush_if_due())
-
-    def _start_task(self, log: PartitionLog, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=f"flush-{log.topic_partition}")
-        self._tasks.add(task)
-        task.add_done_callback(self._flush_ended)
-
-    def _flush_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:  # the log has marked itself as failed; its next append tells the replica manager
-            logger.error("flush_failed task=%s error=%s", task.get_name(), error)
-
-    def _expire_producers(self, now_ms: int) -> None:
-        for log in self._logs.values():
-            log.producer_states.expire(now_ms, self._config.producer_id_expiration_ms)
+        `high_watermark_of` asks the replica manager; None from it means that it does not know the partition (yet).
+        """
+        self._high_watermark_of = high_watermark_of
+        self._housekeeping.start()
 
     def apply_retention(self) -> int:
         """Deletes old segments of every log, never past its high watermark; returns how many."""
-        now_ms, count = self._clock.wall_ms(), 0
-        for key, log in self._logs.items():
-            if log.failure is not None:
-                continue
-            try:
-                count += log.delete_old_segments(now_ms, self.high_watermark(key))
-            except KafkaStorageError as error:
-                logger.error("retention_failed partition=%s error=%s", log.topic_partition, error)
-            due = self._clock.monotonic_ms() + log.config.file_delete_delay_ms
-            self._removals += [(due, path) for path in log.take_deleted_files()]
-        return count
-
-    async def _checkpoint_and_remove(self) -> None:
-        try:
-            await asyncio.to_thread(self._write_checkpoints, self._checkpoints())
-            now = self._clock.monotonic_ms()
-            due = [path for when, path in self._removals if when <= now]
-            self._removals = [entry for entry in self._removals if entry[0] > now]
-            if due:
-                await asyncio.to_thread(self._remove, due)
-        except OSError as error:
-            logger.error("checkpoint_failed folder=%s error=%s", self._folder, error)
+        return self._housekeeping.apply_retention()
 
     async def checkpoint(self) -> None:
-        """Writes what has changed of the three checkpoints. :raises OSError: the disk failed."""
-        await asyncio.to_thread(self._write_checkpoints, self._checkpoints())
+        """Writes what has changed of recovery points, log starts and high watermarks.
 
-    def _checkpoints(self) -> dict[str, dict[TopicPartition, Offset]]:
+        :raises OSError: the disk failed.
+        """
+        await asyncio.to_thread(self._checkpoints.write, self._offsets())
+
+    def _offsets(self) -> CheckpointedOffsets:
         for key, log in self._logs.items():
             self._high_watermarks[log.topic_partition] = self.high_watermark(key)
         logs = self._logs.values()
-        return {
-            RECOVERY_POINT_CHECKPOINT: {log.topic_partition: log.recovery_point for log in logs},
-            LOG_START_CHECKPOINT: {log.topic_partition: log.log_start_offset for log in logs},
-            HIGH_WATERMARK_CHECKPOINT: dict(self._high_watermarks),
-        }
-
-    def _write_checkpoints(self, checkpoints: dict[str, dict[TopicPartition, Offset]]) -> None:
-        changed, self._folder_changed = self._folder_changed, False
-        for name, offsets in checkpoints.items():
-            if self._written.get(name) != offsets:
-                write_offsets(self._file_system, f"{self._folder}/{name}", offsets)
-                self._written[name] = offsets
-                changed = True
-        if changed:
-            self._file_system.sync_folder(self._folder)
-
-    def _remove(self, paths: list[str]) -> None:
-        for path in paths:
-            try:
-                if self._file_system.is_folder(path):
-                    self._file_system.remove_tree(path)
-                else:
-                    remove_if_present(self._file_system, path)
-            except OSError as error:
-                logger.warning("removal_failed path=%s error=%s", path, error)
+        return CheckpointedOffsets(
+            recovery_points={log.topic_partition: log.recovery_point for log in logs},
+            log_starts={log.topic_partition: log.log_start_offset for log in logs},
+            high_watermarks=dict(self._high_watermarks),
+        )
 
     # -- stop
 
@@ -421,9 +299,7 @@ class LogManager:
 
         A clean stop flushes everything. If that fails for any log there is no marker: the next start recovers.
         """
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.gather(self._housekeeping, *self._tasks, return_exceptions=True)
+        await self._housekeeping.stop()
         try:
             return clean and await asyncio.to_thread(self._close_all, broker_epoch)
         finally:
@@ -445,7 +321,7 @@ class LogManager:
         with ThreadPoolExecutor(self._config.recovery_threads, "log-close") as executor:
             all_closed = all(list(executor.map(close, self._logs.values())))
         try:
-            self._write_checkpoints(self._checkpoints())
+            self._checkpoints.write(self._offsets())
             if all_closed:
                 write_clean_shutdown(self._file_system, self._folder, BrokerEpoch(-1) if epoch is None else epoch)
         except OSError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -75,21 +73,23 @@ def check_owner(folder: str, found: MetaProperties, node_id: BrokerId, cluster_i
 
 
 class FolderLock:
-    """Keeps a second process out, for as long as this one lives: the kernel drops it with the process."""
+    """Keeps a second process out of the folder, for as long as this one lives.
 
-    def __init__(self, folder: str) -> None:
+    :raises LogDirectoryError: another process has it.
+    """
+
+    def __init__(self, file_system: FileSystem, folder: str) -> None:
         path = f"{folder}/{LOCK}"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file_system = file_system
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = file_system.lock(path)
         except BlockingIOError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            by = f" by process {holder}" if re.fullmatch(r"\d+", holder) else ""
+            holder = read_file(file_system, path).decode(errors="replace").strip()
+            by = f" by process {holder}" if holder.isdecimal() else ""
             raise LogDirectoryError(f"{folder} is in use{by}; stop that process, or set log.dirs elsewhere") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        file_system.truncate(self._descriptor, 0)
+        file_system.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Lets another process in."""
-        os.close(self._descriptor)
+        self._file_system.close(self._descriptor)

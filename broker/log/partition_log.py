@@ -12,9 +12,8 @@ producers' last sequences (rule 17). Only `flush` waits for the disk, and it doe
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from ...proto.errors import (
     CorruptRecordError,
@@ -30,23 +29,21 @@ from ...proto.record_batch import (
     set_log_append_time,
     set_offset_and_epoch,
 )
-from .batch_run import trim_run
-from .batch_time import first_record_at
 from .checkpoints import LEADER_EPOCH_CHECKPOINT, write_epochs
 from .descriptor_pool import DescriptorPool
 from .epoch_cache import EpochCache
-from .errors import CorruptFileError, LogCorruptError
+from .errors import LogCorruptError
 from .file_system import FileSystem
 from .flusher import Flusher
 from .log_config import LogConfig
+from .log_reader import LogReader
 from .producer_snapshots import ProducerSnapshots
 from .producer_state import ProducerStates
 from .retention import SegmentAge, deletable_segments
 from .segment import Segment
+from .segment_list import SegmentList
 
 logger = logging.getLogger(__name__)
-
-_READ_HINTS_MAX: Final = 32
 
 
 class AppendedBatch(NamedTuple):
@@ -61,7 +58,7 @@ class AppendedBatch(NamedTuple):
 class LogParts(NamedTuple):
     """What a loaded or new log consists of; recovery.py puts it together."""
 
-    segments: list[Segment]  # in order, at least one
+    segments: SegmentList
     epoch_cache: EpochCache
     producer_states: ProducerStates
     snapshots: ProducerSnapshots
@@ -97,14 +94,11 @@ class PartitionLog:
         self._file_system = file_system
         self._pool = pool
         self._segments = parts.segments
-        self._bases = [segment.base_offset for segment in parts.segments]
-        self._active = parts.segments[-1]
+        self._reader = LogReader(topic_partition, parts.segments, parts.epoch_cache)
         self._snapshots = parts.snapshots
         self._latest_epoch: int | None = parts.epoch_cache.latest_epoch
-        # Where recent reads ended: the next read of the same consumer or follower needs no index.
-        self._read_hints: dict[int, tuple[Segment, int]] = {}
         self._deleted_files: list[str] = []
-        self._flusher = Flusher(self, file_system, parts.recovery_point)
+        self._flusher = Flusher(self, parts.segments, file_system, parts.recovery_point)
         self._flush_at = self._next_flush_offset()
 
     def __repr__(self) -> str:
@@ -113,7 +107,7 @@ class PartitionLog:
     @property
     def size_bytes(self) -> int:
         """Bytes of all segments."""
-        return sum(segment.size for segment in self._segments)
+        return self._segments.size_bytes
 
     @property
     def recovery_point(self) -> Offset:
@@ -164,7 +158,7 @@ class PartitionLog:
         set_offset_and_epoch(batch, base_offset, leader_epoch)
         if self.failure is not None:
             raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
-        segment = self._active
+        segment = self._segments.active
         try:
             if leader_epoch != self._latest_epoch:
                 self._assign_epoch(leader_epoch, base_offset)
@@ -203,7 +197,7 @@ class PartitionLog:
         try:
             for header in headers:
                 size = header.size_bytes
-                segment, run_size = self._active, end - begin
+                segment, run_size = self._segments.active, end - begin
                 new_epoch = header.partition_leader_epoch != self._latest_epoch
                 if new_epoch or segment.must_roll(
                     run_size + size, header.max_timestamp, header.last_offset, now_ms, self.config
@@ -223,27 +217,31 @@ class PartitionLog:
     def _checked_headers(self, records: bytes | memoryview) -> list[RecordBatchHeader]:
         headers: list[RecordBatchHeader] = []
         position, expected = 0, int(self.log_end_offset)
+        epoch = self.epoch_cache.epoch_for_offset(expected - 1) or 0
         while position < len(records):
             header = check_batch(records, position)
-            if header.base_offset != expected and (
-                headers or not self._may_begin_inside(header) or header.partition_leader_epoch < 0
-            ):
+            if header.base_offset != expected and (headers or not self._may_begin_inside(header)):
                 raise CorruptRecordError(
                     f"{self.topic_partition}: batch at offset {header.base_offset} does not follow {expected}"
                 )
+            if header.partition_leader_epoch < epoch:
+                raise CorruptRecordError(
+                    f"{self.topic_partition}: batch of epoch {header.partition_leader_epoch} at offset "
+                    f"{header.base_offset} after epoch {epoch}"
+                )
             headers.append(header)
+            epoch = LeaderEpoch(header.partition_leader_epoch)
             expected = header.next_offset
             position += header.size_bytes
         return headers
 
     def _may_begin_inside(self, header: RecordBatchHeader) -> bool:
-        is_empty = len(self._segments) == 1 and not self._active.size
-        return is_empty and header.base_offset < self.log_end_offset <= header.last_offset
+        return self._segments.is_empty and header.base_offset < self.log_end_offset <= header.last_offset
 
     def _append_run(self, data: memoryview, run: list[RecordBatchHeader]) -> None:
         if not run:
             return
-        segment = self._active
+        segment = self._segments.active
         segment.append(data, len(data))
         for header in run:
             segment.note(segment.size, header.size_bytes, header.last_offset, header.max_timestamp)
@@ -259,12 +257,13 @@ class PartitionLog:
 
     def _append_failed(self, error: OSError) -> NoReturn:
         """Rule 27: nothing torn stays behind, and the caller gives up the leadership."""
-        logger.error("log_append_failed partition=%s path=%s error=%s", self.topic_partition, self._active.path, error)
+        segment = self._segments.active
+        logger.error("log_append_failed partition=%s path=%s error=%s", self.topic_partition, segment.path, error)
         try:
-            self._active.cut_back()
+            segment.cut_back()
         except OSError as second:
             self.fail(f"a failed append could not be cut off: {second}")
-        raise KafkaStorageError(f"{self.topic_partition}: append to {self._active.path} failed: {error}") from error
+        raise KafkaStorageError(f"{self.topic_partition}: append to {segment.path} failed: {error}") from error
 
     def fail(self, reason: str) -> None:
         """Marks the log as not to be appended to until it is opened, and thereby recovered, anew."""
@@ -273,18 +272,19 @@ class PartitionLog:
 
     def _roll(self, base_offset: int, now_ms: int) -> Segment:
         """Begins a new segment. :raises OSError: the disk failed; the old one stays active."""
-        old = self._active
+        old = self._segments.active
         old.write_indexes(final=True)
         self.producer_states.end_offset = base_offset
         self._snapshots.write(self.producer_states, sync=False)
-        segment = Segment(self._file_system, self._pool, self.directory, base_offset, self.config, now_ms)
+        segment = self._new_segment(base_offset, now_ms)
         segment.create()
-        self._segments.append(segment)
-        self._bases.append(base_offset)
-        self._active = segment
+        self._segments.add(segment)
         old.unload_indexes()
         self._want_flush()
         return segment
+
+    def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
+        return Segment(self._file_system, self._pool, self.directory, base_offset, self.config, now_ms)
 
     # -- leader epochs
 
@@ -337,92 +337,23 @@ class PartitionLog:
         if offset >= end_offset or offset == self.log_end_offset:
             return b""
         try:
-            return self._read(offset, max_bytes, end_offset, min_one_batch)
+            return self._reader.read(offset, max_bytes, end_offset, min_one_batch)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: read at offset {offset} failed: {error}") from error
-
-    def _read(self, offset: int, max_bytes: int, end_offset: int, min_one_batch: bool) -> bytes:
-        hint = self._read_hints.pop(offset, None)
-        if hint is not None and hint[1] < hint[0].size:
-            segment, position = hint
-            base_offset = offset
-        else:
-            segment, position, base_offset = self._locate(offset)
-        size_left = segment.size - position
-        data = segment.pread(position, min(max(max_bytes, 0), size_left))
-        trimmed = trim_run(
-            data,
-            wanted_offset=offset,
-            expected_offset=base_offset,
-            end_offset=end_offset,
-            size_left=size_left,
-            epochs=self.epoch_cache,
-        )
-        while not trimmed.end and trimmed.bytes_missing and min_one_batch:
-            data += segment.pread(position + len(data), trimmed.bytes_missing)
-            trimmed = trim_run(
-                data,
-                wanted_offset=offset,
-                expected_offset=base_offset,
-                end_offset=end_offset,
-                size_left=size_left,
-                epochs=self.epoch_cache,
-            )
-        if trimmed.flaw and trimmed.end == trimmed.start:
-            raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), trimmed.flaw)
-        self._remember(trimmed.next_offset, segment, position + trimmed.end)
-        return data if trimmed.end == len(data) and not trimmed.start else data[trimmed.start : trimmed.end]
-
-    def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
-        hints = self._read_hints
-        if len(hints) >= _READ_HINTS_MAX and next_offset not in hints:
-            del hints[next(iter(hints))]
-        hints[next_offset] = (segment, position)
-
-    def _locate(self, offset: int) -> tuple[Segment, int, int]:
-        """(segment, position, base offset) of the batch that holds `offset`."""
-        segment = self._segment_of(offset)
-        try:
-            found = segment.locate(offset)
-        except CorruptFileError as error:
-            logger.warning("log_index_rebuilt partition=%s path=%s error=%s", self.topic_partition, segment.path, error)
-            segment.rebuild_indexes()
-            try:
-                found = segment.locate(offset)
-            except CorruptFileError as second:
-                raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), str(second)) from second
-        if found is None:
-            raise LogCorruptError(self.topic_partition, segment.path, Offset(offset), "the segment ends before it")
-        return segment, *found
-
-    def _segment_of(self, offset: int) -> Segment:
-        return self._segments[max(bisect_right(self._bases, offset) - 1, 0)]
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the first record at least as new as `timestamp_ms`; None if there is none.
 
         :raises LogCorruptError, KafkaStorageError: as `read`.
         """
-        for segment in self._segments:
-            if segment.largest[0] < timestamp_ms:
-                continue
-            start = max(segment.time_index.lookup(timestamp_ms), self.log_start_offset)
-            _, position = segment.offset_index.lookup(start)
-            for _, header in segment.headers(position):
-                if header.max_timestamp >= timestamp_ms and header.last_offset >= self.log_start_offset:
-                    batch = self.read(
-                        Offset(max(header.base_offset, self.log_start_offset)),
-                        max_bytes=0,
-                        end_offset=self.log_end_offset,
-                    )
-                    found = first_record_at(batch, timestamp_ms, self.log_start_offset)
-                    if found is not None:
-                        return found[0], Offset(found[1])
-        return None
+        try:
+            return self._reader.offset_for_timestamp(timestamp_ms, self.log_start_offset, self.log_end_offset)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: look-up by timestamp failed: {error}") from error
 
     def max_timestamp(self) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the newest record; None if no record has a timestamp (KIP-734)."""
-        newest = max(self._segments, key=lambda segment: segment.largest[0]).largest[0]
+        newest = max(segment.largest[0] for segment in self._segments)
         return None if newest < 0 else self.offset_for_timestamp(newest)
 
     # -- truncate and delete
@@ -436,48 +367,32 @@ class PartitionLog:
         try:
             if offset >= self.log_end_offset:
                 self._truncate_epochs(self.log_end_offset)
-            elif offset < self._bases[0]:
+            elif offset < self._segments.base_offset:
                 self._restart_at(offset)
             else:
                 self._truncate_to(offset)
-        except (OSError, CorruptFileError) as error:
+        except (OSError, LogCorruptError) as error:
             self.fail(f"truncation to {offset} failed: {error}")
             raise KafkaStorageError(f"{self.topic_partition}: truncation to {offset} failed: {error}") from error
 
     def _truncate_to(self, offset: int) -> None:
-        self._read_hints.clear()
-        segment, position, base_offset = self._locate(offset)
-        self._flusher.truncated_to(base_offset)
-        for gone in self._segments[self._segments.index(segment) + 1 :][::-1]:
-            gone.remove()
-            self._segments.pop()
-            self._bases.pop()
+        self._reader.forget_positions()
+        segment, position, base_offset = self._reader.locate(offset)
+        end_offset = Offset(base_offset)
+        self._flusher.truncated_to(end_offset)
+        self._segments.remove_after(segment)
         segment.cut_at(position, base_offset)
-        self._active = segment
-        self.log_end_offset = end_offset = Offset(base_offset)
+        self.log_end_offset = end_offset
         self.log_start_offset = min(self.log_start_offset, end_offset)
         self._truncate_epochs(end_offset)
-        self._reload_producers()
+        self.producer_states = self._snapshots.state_at(self._segments, end_offset, trusted=end_offset)
         self._flush_at = self._next_flush_offset()
-        logger.info(
-            "log_truncated partition=%s epoch=%s end_offset=%d", self.topic_partition, self._latest_epoch, end_offset
-        )
+        logger.info("log_truncated partition=%s epoch=%s end=%d", self.topic_partition, self._latest_epoch, end_offset)
 
     def _truncate_epochs(self, end_offset: Offset) -> None:
         if self.epoch_cache.truncate_from_end(end_offset):
             self._latest_epoch = self.epoch_cache.latest_epoch
             self._write_epochs()
-
-    def _reload_producers(self) -> None:
-        """Producer state as it was at the log end: the last snapshot, and the headers after it."""
-        states = self._snapshots.load_latest(self._bases[0], self.log_end_offset)
-        for segment in self._segments[max(bisect_right(self._bases, states.end_offset) - 1, 0) :]:
-            start = max(states.end_offset, segment.base_offset)
-            for _, header in segment.headers(segment.offset_index.lookup(start)[1]):
-                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
-                    states.record(header, header.base_offset, header.max_timestamp)
-        states.end_offset = self.log_end_offset
-        self.producer_states = states
 
     def truncate_fully_and_start_at(self, offset: Offset) -> None:
         """Empties the log; the next batch goes to `offset`. :raises KafkaStorageError: the disk failed."""
@@ -488,18 +403,10 @@ class PartitionLog:
             raise KafkaStorageError(f"{self.topic_partition}: starting anew at {offset} failed: {error}") from error
 
     def _restart_at(self, offset: Offset) -> None:
-        self._read_hints.clear()
+        self._reader.forget_positions()
         self._flusher.truncated_to(offset)
-        # The last segment goes first: after a crash in between, what is left is a prefix.
-        while self._segments:
-            self._segments.pop().remove()
-            self._bases.pop()
+        self._segments.replace_all(self._new_segment(offset, 0))
         self._snapshots.remove_all()
-        segment = Segment(self._file_system, self._pool, self.directory, offset, self.config, 0)
-        segment.create()
-        self._segments.append(segment)
-        self._bases.append(offset)
-        self._active = segment
         self.log_start_offset = self.log_end_offset = offset
         self.producer_states.clear(offset)
         if self.epoch_cache.clear():
@@ -532,9 +439,9 @@ class PartitionLog:
 
         :raises KafkaStorageError: the disk failed.
         """
-        ends = [*self._bases[1:], self.log_end_offset]
+        ends = self._segments.ends(self.log_end_offset)
         ages = [
-            SegmentAge(Offset(end), segment.size, segment.largest[0], segment.modified_ms)
+            SegmentAge(end, segment.size, segment.largest[0], segment.modified_ms)
             for segment, end in zip(self._segments, ends, strict=True)
         ]
         count = deletable_segments(
@@ -550,24 +457,22 @@ class PartitionLog:
         try:
             if count == len(self._segments):
                 self._roll(self.log_end_offset, now_ms)
-            self.advance_log_start_to(max(Offset(self._bases[count]), self.log_start_offset))
+            self.advance_log_start_to(max(ends[count - 1], self.log_start_offset))
             self._drop_segments(count)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: deleting old segments failed: {error}") from error
         return count
 
     def _drop_segments(self, count: int) -> None:
-        self._read_hints.clear()
+        self._reader.forget_positions()
         for _ in range(count):
-            segment = self._segments.pop(0)
-            self._bases.pop(0)
-            self._deleted_files += segment.rename_deleted()
-        self._deleted_files += self._snapshots.rename_deleted(self._bases[0])
+            self._deleted_files += self._segments.take_first().rename_deleted()
+        self._deleted_files += self._snapshots.rename_deleted(self._segments.base_offset)
         logger.info(
             "log_segments_deleted partition=%s count=%d log_start_offset=%d",
             self.topic_partition,
             count,
-            self._bases[0],
+            self.log_start_offset,
         )
 
     def take_deleted_files(self) -> list[str]:
@@ -580,7 +485,7 @@ class PartitionLog:
     @property
     def flush_due(self) -> bool:
         """True if flush.messages records, or a rolled segment, wait to be flushed."""
-        return self.log_end_offset >= self._flush_at or self._bases[-1] > self._flusher.recovery_point
+        return self.log_end_offset >= self._flush_at or self._segments.active.base_offset > self._flusher.recovery_point
 
     def _next_flush_offset(self) -> int:
         limit = self.config.flush_messages
@@ -602,12 +507,8 @@ class PartitionLog:
         """Flushes what must be: all after flush.messages records, else the segments that were rolled."""
         if self.log_end_offset >= self._flush_at:
             await self.flush()
-        elif self._bases[-1] > self._flusher.recovery_point:
-            await self._flusher.flush(Offset(self._bases[-1]))
-
-    def segments_from(self, offset: int) -> list[Segment]:
-        """The segments that hold `offset` and what follows, for the flusher."""
-        return self._segments[max(bisect_right(self._bases, offset) - 1, 0) :]
+        elif self._segments.active.base_offset > self._flusher.recovery_point:
+            await self._flusher.flush(Offset(self._segments.active.base_offset))
 
     def update_config(self, config: LogConfig) -> None:
         """Takes a new configuration; it holds from the next append and the next retention run on."""
@@ -621,9 +522,8 @@ class PartitionLog:
         """
         try:
             if self.failure is None:
-                for segment in self._segments[:-1]:
-                    segment.write_indexes(final=False)
-                self._active.write_indexes(final=True)
+                for segment in self._segments:
+                    segment.write_indexes(final=segment is self._segments.active)
                 self._snapshots.write(self.producer_states, sync=True)
                 self._flusher.flush_now(self.log_end_offset)
         except OSError as error:

@@ -14,6 +14,7 @@ from .errors import CorruptFileError
 from .file_system import FileSystem, read_file, remove_if_present, write_all
 from .producer_state import ProducerStates
 from .segment import DELETED_SUFFIX, file_name
+from .segment_list import SegmentList
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,17 @@ class ProducerSnapshots:
             self._offsets.pop()
             remove_if_present(self._file_system, self.path(offset))
         return ProducerStates(Offset(start_offset))
+
+    def state_at(self, segments: SegmentList, end_offset: Offset, trusted: Offset) -> ProducerStates:
+        """Producer state at the log end: the latest snapshot not past `trusted`, and the headers after it."""
+        first = segments.base_offset
+        states = self.load_latest(first, min(max(trusted, first), end_offset))
+        for segment in segments.from_offset(states.end_offset):
+            for _, header in segment.headers():
+                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
+                    states.record(header, header.base_offset, header.max_timestamp)
+        states.end_offset = end_offset
+        return states
 
     def remove_all(self) -> None:
         """Removes every snapshot."""

@@ -12,7 +12,6 @@ What lies below the recovery point was synced and is not cut: a flaw there is da
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from .partition_log import LogParts, PartitionLog
 from .producer_snapshots import SNAPSHOT_SUFFIX, ProducerSnapshots
 from .producer_state import ProducerStates
 from .segment import DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from .segment_list import SegmentList
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,9 @@ def create_log(
     write_topic_id(file_system, place.directory, place.topic_id)
     segment = Segment(file_system, pool, place.directory, 0, config, now_ms)
     segment.create()
-    zero = Offset(0)
-    parts = LogParts(
-        [segment], EpochCache(), ProducerStates(), ProducerSnapshots(file_system, place.directory, []), zero, zero, zero
-    )
+    start = Offset(0)
+    snapshots = ProducerSnapshots(file_system, place.directory, [])
+    parts = LogParts(SegmentList([segment]), EpochCache(), ProducerStates(), snapshots, start, start, start)
     return PartitionLog(place.topic_partition, place.topic_id, place.directory, config, parts, file_system, pool)
 
 
@@ -117,10 +116,11 @@ class _Loader:
             self._end_offset = start
         end = Offset(self._end_offset)
         self._settle_epochs(segments, start, end)
-        producers = self._load_producers(segments, snapshots, end, trusted=end if clean else recovery_point)
+        rows = SegmentList(segments)
+        producers = snapshots.state_at(rows, end, trusted=end if clean else recovery_point)
         snapshots.keep_only({segment.base_offset for segment in segments})
         return LogParts(
-            segments, self._epochs, producers, snapshots, start, end, end if clean else min(recovery_point, end)
+            rows, self._epochs, producers, snapshots, start, end, end if clean else min(recovery_point, end)
         )
 
     @property
@@ -294,20 +294,6 @@ class _Loader:
         self._epochs.truncate_from_start(start)
         if self._epochs.entries != (before or ()):
             write_epochs(self._file_system, f"{self._place.directory}/{LEADER_EPOCH_CHECKPOINT}", self._epochs.entries)
-
-    def _load_producers(
-        self, segments: Sequence[Segment], snapshots: ProducerSnapshots, end: Offset, trusted: Offset
-    ) -> ProducerStates:
-        """The latest snapshot that surely speaks of this log, and the headers after it."""
-        first = segments[0].base_offset
-        states = snapshots.load_latest(first, min(max(trusted, first), end))
-        bases = [segment.base_offset for segment in segments]
-        for segment in segments[max(bisect_right(bases, states.end_offset) - 1, 0) :]:
-            for _, header in segment.headers():
-                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
-                    states.record(header, header.base_offset, header.max_timestamp)
-        states.end_offset = end
-        return states
 
 
 def _offsets(names: Sequence[str], suffix: str) -> list[int]:
