@@ -88,15 +88,21 @@ class Partition:
         self.leader: LeaderReplica | None = None
         self.leader_id: BrokerId | None = None
         self.leader_epoch: LeaderEpoch | None = None
-        self.failure: KafkaStorageError | None = None  # set: suspended
+        self.failure: KafkaStorageError | None = None  # set: a leader is suspended, a follower could not append
         self.refetch = False  # the log is corrupt: start over once this replica is out of the ISR
         self.closed: ErrorCode | None = None
         self.retry_ms = 0  # how long the follower backed off last; 0: all is well
+        self.in_isr = False
         self._replication_factor = 1
         self._alone_until_ms = 0  # until then the controllers need not be told again that the log failed
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.topic_id_partition.partition}"
+
+    @property
+    def failing(self) -> bool:
+        """The log failed, and the controllers may not know it yet."""
+        return self.failure is not None and self.leader_epoch is not None and self.closed is None
 
     # --- roles -----------------------------------------------------------------------------------------------
 
@@ -105,9 +111,9 @@ class Partition:
 
         :raises KafkaStorageError: the new epoch could not be written down; the partition is suspended.
         """
-        self._replication_factor = len(image.replicas)
         if self._is_older(image):
             return
+        self._take_assignment(image)
         if self.leader is not None and self.leader_epoch == image.leader_epoch:
             state = self.leader.state
             self.leader.carry_out(
@@ -160,9 +166,9 @@ class Partition:
 
         :raises KafkaStorageError: a corrupt log could not be emptied.
         """
-        self._replication_factor = len(image.replicas)
         if self._is_older(image):
             return False
+        self._take_assignment(image)
         changed = self.leader_epoch != image.leader_epoch or self.leader_id != image.leader
         if changed:
             self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -178,11 +184,18 @@ class Partition:
                 self.log.log_end_offset,
                 self.high_watermark,
             )
-        if self.refetch and self.host.broker_id not in image.isr:
-            self._start_over(self.log.log_start_offset)
-            self.refetch = False
-            changed = True
+        if self.refetch:
+            changed = self._refetch() or changed
         return changed
+
+    def _refetch(self) -> bool:
+        """Drops a corrupt log, once nothing counts on it any more; True if it is done."""
+        if self.in_isr:
+            self.suspend(KafkaStorageError(f"{self}: the log is corrupt, and this replica still counts as in sync"))
+            return False
+        self._start_over(self.log.log_start_offset)
+        self.refetch = False
+        return True
 
     def close(self, error: ErrorCode) -> None:
         """No longer a replica here; whoever waits gets `error`."""
@@ -190,15 +203,21 @@ class Partition:
         self._resign(error)
 
     def suspend(self, error: KafkaStorageError) -> None:
-        """The log failed: serve and ack nothing more in this role (rule 27), and have the leadership moved."""
-        if self.failure is not None or self.host.clock.monotonic_ms() < self._alone_until_ms:
+        """The log failed: a leader serves and acks nothing more and has the leadership moved (rule 27).
+
+        A follower tries on, but not as a member of the ISR: the high watermark would wait for it.
+        """
+        if self.host.clock.monotonic_ms() < self._alone_until_ms:
             return
-        self.failure = error
+        first, self.failure = self.failure is None, error
+        if not first and self.leader is not None:
+            return
         self.refetch = self.refetch or isinstance(error, LogCorruptError)
         logger.error("replica_failed partition=%s epoch=%s error=%s", self, self.leader_epoch, error)
         if self.leader is not None:
             self.leader.resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self.host.replica_failed(self, error)
+        if self.in_isr:
+            self.host.replica_failed(self, error)
 
     def resume(self) -> None:
         """Nobody else can lead: go on as before; what is broken in the log stays unserved, read by read."""
@@ -220,6 +239,11 @@ class Partition:
 
     def _is_older(self, image: PartitionImage) -> bool:
         return self.leader_epoch is not None and image.leader_epoch < self.leader_epoch
+
+    def _take_assignment(self, image: PartitionImage) -> None:
+        # Replicas still being added do not raise the demand, as the controllers count it too.
+        self._replication_factor = len(image.replicas) - len(image.adding_replicas)
+        self.in_isr = self.host.broker_id in image.isr
 
     def _min_isr(self) -> int:
         return self.config.effective_min_insync_replicas(self._replication_factor)
@@ -247,6 +271,7 @@ class Partition:
         log = self.log
         if records:
             log.append_as_follower(records, now_ms=self.host.clock.wall_ms())
+            self.failure = None
         self.high_watermark = follower_high_watermark(self.high_watermark, answer.high_watermark, log.log_end_offset)
         if answer.log_start_offset > log.log_start_offset:
             log.advance_log_start_to(min(answer.log_start_offset, self.high_watermark))

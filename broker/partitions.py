@@ -22,7 +22,7 @@ from .log.log_config import LogConfig
 from .log.log_manager import LogManager
 from .partition import Partition
 from .replication.command_sender import CommandSender, Submit
-from .replication.failed_replicas import FailedReplicas
+from .replication.failed_replicas import FailedReplicas, FailingReplica, MissingReplica
 from .replication.fetchers import Fetchers
 from .replication.isr import IsrProposal
 from .replication.isr_sender import IsrChanges
@@ -80,10 +80,10 @@ class Partitions:
             random=random,
             on_fatal=on_fatal,
         )
-        self._isr_sender = CommandSender(
+        self._isr_sender: CommandSender[Partition] = CommandSender(
             IsrChanges(broker_id, clock), submit=submit, broker_epoch=broker_epoch, random=random
         )
-        self._failure_sender = CommandSender(
+        self._failure_sender: CommandSender[FailingReplica] = CommandSender(
             FailedReplicas(broker_id), submit=submit, broker_epoch=broker_epoch, random=random
         )
 
@@ -255,6 +255,8 @@ class Partitions:
             )
         except KafkaStorageError:
             self._homeless[topic_id_partition] = self.clock.monotonic_ms() + _RETRY_MS
+            name = f"{local.topic.name}-{topic_id_partition.partition}"
+            self._failure_sender.want(MissingReplica(name, key, local.partition.leader_epoch))
             raise
         partition = Partition(
             self,

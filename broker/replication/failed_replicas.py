@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from ...proto.command_pb2 import Command, CommandResponse, FailedReplica, ReplicaFailedCommand
 from ...proto.errors import ErrorCode
 from ...proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch
 
 if TYPE_CHECKING:
+    from ..leader_replica import PartitionKey
     from ..partition import Partition
 
 logger = logging.getLogger(__name__)
 
 
+class MissingReplica:
+    """A replica that this broker is to lead or follow, and for which the disk would not take a folder."""
+
+    def __init__(self, name: str, key: PartitionKey, leader_epoch: LeaderEpoch) -> None:
+        self.key = key
+        self.leader_epoch = leader_epoch
+        self._name = name
+
+    def __str__(self) -> str:
+        return self._name
+
+
+FailingReplica: TypeAlias = "Partition | MissingReplica"
+
+
 class _Asked(NamedTuple):
-    partition: Partition
+    replica: FailingReplica
     leader_epoch: LeaderEpoch
 
 
@@ -27,28 +43,27 @@ class FailedReplicas:
     def __init__(self, broker_id: BrokerId) -> None:
         self._broker_id = broker_id
 
-    def build(self, partitions: Sequence[Partition], broker_epoch: BrokerEpoch) -> tuple[Command, list[object]]:
+    def build(self, replicas: Sequence[FailingReplica], broker_epoch: BrokerEpoch) -> tuple[Command, list[object]]:
         failed = ReplicaFailedCommand(broker_id=self._broker_id, broker_epoch=broker_epoch)
         asked: list[object] = []
-        for partition in partitions:
-            if partition.failure is None or partition.leader_epoch is None or partition.closed is not None:
-                continue
-            topic_id, number = partition.key
-            failed.partitions.append(
-                FailedReplica(topic_id=topic_id, partition=number, leader_epoch=partition.leader_epoch)
-            )
-            asked.append(_Asked(partition, partition.leader_epoch))
+        for replica in replicas:
+            if isinstance(replica, MissingReplica) or replica.failing:
+                leader_epoch = replica.leader_epoch or LeaderEpoch(0)
+                topic_id, number = replica.key
+                failed.partitions.append(FailedReplica(topic_id=topic_id, partition=number, leader_epoch=leader_epoch))
+                asked.append(_Asked(replica, leader_epoch))
         return Command(replica_failed=failed), asked
 
-    def answered(self, asked: list[object], response: CommandResponse) -> list[Partition]:
+    def answered(self, asked: list[object], response: CommandResponse) -> list[FailingReplica]:
         outcomes = {
             (outcome.topic_id, outcome.partition): ErrorCode.of(outcome.error_code)
             for outcome in response.replica_failed.partitions
         }
-        for partition, leader_epoch in cast("list[_Asked]", asked):
-            error = outcomes.get(partition.key, ErrorCode.UNKNOWN_SERVER_ERROR)
-            logger.warning("replica_given_up partition=%s epoch=%d error=%s", partition, leader_epoch, error.name)
-            if error is not ErrorCode.NONE and partition.leader_epoch == leader_epoch:
-                # Nobody else can lead. Without an error the metadata that ends this leadership is on its way.
-                partition.resume()
+        for replica, leader_epoch in cast("list[_Asked]", asked):
+            error = outcomes.get(replica.key, ErrorCode.UNKNOWN_SERVER_ERROR)
+            logger.warning("replica_given_up partition=%s epoch=%d error=%s", replica, leader_epoch, error.name)
+            if error is ErrorCode.NONE or isinstance(replica, MissingReplica):
+                continue  # the metadata that ends this leadership is on its way
+            if replica.leader_epoch == leader_epoch:
+                replica.resume()  # nobody else can lead
         return []

@@ -81,6 +81,8 @@ class FollowerSession:
         try:
             action = partition.apply_leader_answer(data)
         except (CorruptRecordError, KafkaStorageError) as error:
+            if isinstance(error, KafkaStorageError):
+                partition.suspend(error)
             self._back_off(key, partition, _BACKOFF_FOR_METADATA_MS, f"{type(error).__name__}: {error}", received)
             return
         if isinstance(action, Discard):
