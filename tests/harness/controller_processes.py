@@ -109,6 +109,11 @@ class ControllerProcesses:
         for node in self.nodes:
             node.wait_ready()
 
+    def release_ports(self) -> None:
+        """Anybody may have the ports from now on."""
+        for reserved in self._reserved:
+            reserved.close()
+
     def __enter__(self) -> ControllerProcesses:
         self.start("--new-quorum")
         return self
@@ -117,8 +122,7 @@ class ControllerProcesses:
         for node in self.nodes:
             if node.process is not None:
                 node.kill()
-        for reserved in self._reserved:
-            reserved.close()
+        self.release_ports()
         if error is not None:
             for node in self.nodes:
                 error.add_note(f"--- controller {node.node_id}:\n{node.log()[-6000:]}")
