@@ -226,6 +226,10 @@ class AsyncAdmin:
         response = await self._call("UnregisterBroker", pb.UnregisterBrokerRequest(broker_id=broker_id), timeout_ms)
         _raise_first([(f"broker {broker_id}", response)])
 
+    async def check_connection(self) -> None:
+        """:raises NodeNotReadyError: no broker answers; says which were asked."""
+        await self._client().refresh()
+
     async def close(self) -> None:
         """Closes the connections. Again: does nothing."""
         self._closed = True
@@ -247,14 +251,17 @@ class AsyncAdmin:
         return response
 
     async def _call(self, name: str, request: Any, timeout_ms: int | None) -> Any:
-        if self._closed:
-            raise IllegalStateError("the admin client is closed")
         timeout_ms = self._config.request_timeout_ms if timeout_ms is None else timeout_ms
         if hasattr(request, "timeout_ms"):
             request.timeout_ms = timeout_ms
+        return await self._client().call_any(name, request, timeout_ms + _CALL_MARGIN_MS)
+
+    def _client(self) -> ClusterClient:
+        if self._closed:
+            raise IllegalStateError("the admin client is closed")
         if self._cluster is None:
             self._cluster = ClusterClient(self._config)
-        return await self._cluster.call_any(name, request, timeout_ms + _CALL_MARGIN_MS)
+        return self._cluster
 
 
 class Admin:
@@ -331,6 +338,10 @@ class Admin:
     def unregister_broker(self, broker_id: int, timeout_ms: int | None = None) -> None:
         """As `AsyncAdmin.unregister_broker`."""
         self._run(self._admin.unregister_broker(broker_id, timeout_ms))
+
+    def check_connection(self) -> None:
+        """As `AsyncAdmin.check_connection`."""
+        self._run(self._admin.check_connection())
 
     def close(self) -> None:
         """As `AsyncAdmin.close`."""

@@ -1,7 +1,7 @@
 """Fetches ahead for a consumer: which partitions to ask which brokers for, and what the answers mean.
 
-Each partition is in one request at most; a partition that has been read out is asked for at once, even while a long
-poll for others waits at the same broker. A partition keeps one chunk to read and one ahead, and all of them together no more
+Each partition is in one request at most; one that has been read out is asked for at once, even while a long poll
+for others waits at the same broker. A partition keeps one chunk to read and one ahead, all of them together no more
 than `fetch_max_bytes`.
 """
 

@@ -114,10 +114,11 @@ class Producer:
         finally:
             self._core.end_flush()
 
-    def partitions_for(self, topic: str) -> set[int]:
-        """The topic's partitions. :raises KafkaTimeoutError: unknown for `max_block_ms`."""
+    def partitions_for(self, topic: str, timeout_ms: float | None = None) -> set[int]:
+        """The topic's partitions. :raises KafkaTimeoutError: unknown for `max_block_ms`, or `timeout_ms`."""
         if not self._core.knows(topic):
-            self._thread.run(self._core.wait_for_topic(topic, self._config.max_block_ms))
+            timeout_ms = self._config.max_block_ms if timeout_ms is None else timeout_ms
+            self._thread.run(self._core.wait_for_topic(topic, timeout_ms))
         return self._core.partitions_for(topic) or set()
 
     def bootstrap_connected(self) -> bool:

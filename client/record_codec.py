@@ -134,7 +134,17 @@ def read_batch(data: bytes) -> Iterator[DecodedRecord]:
     return batch
 
 
-_DECODE_ERRORS: Final = (CodecError, ValueError, IndexError, EOFError, RuntimeError, OSError, zlib.error, struct.error)
+_DECODE_ERRORS: Final = (
+    CorruptRecordError,
+    CodecError,
+    ValueError,
+    IndexError,
+    EOFError,
+    RuntimeError,
+    OSError,
+    zlib.error,
+    struct.error,
+)
 
 
 def decode_errors() -> tuple[type[Exception], ...]:
