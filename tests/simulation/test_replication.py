@@ -1,0 +1,254 @@
+"""Random faults over a simulated cluster: nothing acked is lost, and every rule holds at every step.
+
+A failure prints its seed; `KLAMM_SEED=n pytest tests/simulation` runs that one alone, `KLAMM_SEEDS=n` runs more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+import pytest
+from harness.record_batches import record_batch
+from harness.simulated_cluster import SimulatedBroker, SimulatedCluster
+from harness.virtual_loop import VirtualLoop, run_virtual
+from klamm.broker.partition import Partition
+from klamm.broker.replica_manager import PartitionFetch, PartitionProduce
+from klamm.proto.errors import ErrorCode
+from klamm.proto.identifiers import LeaderEpoch, Offset
+from klamm.proto.record_batch import batches, set_offset_and_epoch
+from simulation.replication_oracles import Oracles
+
+SEEDS = (
+    [int(os.environ["KLAMM_SEED"])]
+    if "KLAMM_SEED" in os.environ
+    else list(range(int(os.environ.get("KLAMM_SEEDS", "60"))))
+)
+FAULTS = (
+    "kill",
+    "restart",
+    "stop",
+    "cut",
+    "cut_controller",
+    "isolate",
+    "mend",
+    "controller",
+    "preferred",
+    "calm",
+    "calm",
+)
+TOPIC = "t"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where there is such a place: a run makes many small files."""
+    path = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None, prefix="klamm-simulation-"))
+    yield path
+    shutil.rmtree(path)
+
+
+class Run:
+    """One seed."""
+
+    def __init__(self, loop: VirtualLoop, seed: int, folder: Path) -> None:
+        self.random = Random(seed)
+        self.cluster = SimulatedCluster(loop, self.random, folder)
+        self.oracles = Oracles(self.cluster)
+        self.running = True
+        self.acks = 0
+
+    async def run(self) -> None:
+        cluster, random = self.cluster, self.random
+        await cluster.start()
+        configs = {"segment_bytes": "1000"} if random.random() < 0.3 else {}
+        cluster.create_topic(TOPIC, [random.sample([1, 2, 3], 3) for _ in range(2)], **configs)
+        cluster.loss = random.choice((0.0, 0.0, 0.2))
+        clients = [self._produce(number, number % 2) for number in range(4)]
+        clients += [self._produce_carelessly(number) for number in range(2)]
+        clients += [self._consume(number) for number in range(2)]
+        tasks = [asyncio.create_task(client) for client in clients]
+        watcher = asyncio.create_task(self._watch())
+        for _ in range(random.randint(3, 14)):
+            await asyncio.sleep(random.choice((0.01, 0.05, 0.2, 0.5, 1.0)))
+            await self._fault(random.choice(FAULTS))
+            _raise_failures([*tasks, watcher])
+        await self._heal()
+        self.running = False
+        await asyncio.wait(tasks, timeout=60)
+        _raise_failures(tasks)
+        await cluster.until(self.oracles.healed, timeout_s=60)
+        watcher.cancel()
+        await asyncio.gather(watcher, *tasks, return_exceptions=True)
+        _raise_failures([*tasks, watcher])
+        self.oracles.step()
+        self.oracles.finish()
+        assert not cluster.errors, cluster.errors
+        await cluster.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.004)
+            self.oracles.step()
+
+    # --- faults ----------------------------------------------------------------------------------------------
+
+    async def _fault(self, kind: str) -> None:
+        cluster, random = self.cluster, self.random
+        running = [broker for broker in cluster.brokers.values() if broker.running and broker.manager is not None]
+        stopped = [broker for broker in cluster.brokers.values() if not broker.running]
+        if kind == "kill" and running:
+            await random.choice(running).kill()
+        elif kind == "restart" and stopped:
+            await random.choice(stopped).start()
+        elif kind == "stop" and running:
+            await random.choice(running).stop()
+        elif kind == "cut":
+            cluster.cut(*random.sample([1, 2, 3], 2), break_streams=random.random() < 0.5)
+        elif kind == "cut_controller":
+            cluster.cut(0, random.choice([1, 2, 3]), break_streams=True)
+        elif kind == "isolate":
+            victim = random.choice([1, 2, 3])
+            for other in {0, 1, 2, 3} - {victim}:
+                cluster.cut(victim, other, break_streams=random.random() < 0.5)
+        elif kind == "mend":
+            cluster.mend_all()
+        elif kind == "controller":
+            cluster.new_controller()
+        elif kind == "preferred":
+            cluster.elect_preferred()
+
+    async def _heal(self) -> None:
+        self.cluster.loss = 0.0
+        self.cluster.mend_all()
+        for broker in self.cluster.brokers.values():
+            if not broker.running:
+                await broker.start()
+
+    # --- clients ---------------------------------------------------------------------------------------------
+
+    def _believed_leader(self, number: int) -> SimulatedBroker | None:
+        """Whoever thinks that it leads, the stale ones too: clients may be behind."""
+        leaders = [
+            broker
+            for broker in self.cluster.brokers.values()
+            if broker.manager is not None
+            and (partition := broker.manager.get(TOPIC, number)) is not None
+            and partition.leader is not None
+        ]
+        return self.random.choice(leaders) if leaders else None
+
+    async def _produce(self, producer: int, number: int) -> None:
+        """An idempotent producer at acks=all: one batch at a time, sent again until it is acked."""
+        sequence, epoch = 0, LeaderEpoch(0)
+        while self.running:
+            await asyncio.sleep(self.random.choice((0.002, 0.01, 0.05)))
+            values = [f"{producer}-{sequence + index}".encode() for index in range(self.random.choice((1, 1, 3)))]
+            batch = bytes(
+                record_batch(values, producer_id=100 + producer, base_sequence=sequence, timestamps=self.cluster.now_ms)
+            )
+            epoch = await self._until_acked(number, batch, epoch)
+            sequence += len(values)
+
+    async def _until_acked(self, number: int, batch: bytes, epoch: LeaderEpoch) -> LeaderEpoch:
+        """The leader epoch of the answer: like any client, this one never goes back to an older leader."""
+        while True:
+            broker = self._believed_leader(number)
+            if broker is None or broker.manager is None:
+                await asyncio.sleep(0.02)
+                continue
+            partition = broker.manager.get(TOPIC, number)
+            assert partition is not None and partition.leader_epoch is not None
+            epoch = max(epoch, partition.leader_epoch)
+            [outcome] = await broker.manager.produce([PartitionProduce(TOPIC, None, number, epoch, batch)], -1, 300)
+            lost = not broker.running or self.random.random() < 0.05  # the answer does not reach the client
+            if outcome.error is ErrorCode.NONE and not lost:
+                assert outcome.base_offset is not None
+                self._acked(partition, outcome.base_offset, batch)
+                return epoch
+            assert outcome.error is ErrorCode.NONE or outcome.error.retriable, outcome
+            await asyncio.sleep(self.random.choice((0.001, 0.02, 0.1)))
+
+    def _acked(self, partition: Partition, offset: Offset, batch: bytes) -> None:
+        self.acks += 1
+        stored = bytearray(batch)
+        epoch = partition.log.epoch_cache.epoch_for_offset(offset)
+        assert epoch is not None
+        set_offset_and_epoch(stored, offset, epoch)
+        self.oracles.acked.setdefault(partition.topic_id_partition, {})[offset] = bytes(stored)
+
+    async def _produce_carelessly(self, number: int) -> None:
+        """acks=1: what this writes may be lost, and makes the logs of deposed leaders diverge."""
+        while self.running:
+            await asyncio.sleep(self.random.choice((0.005, 0.02, 0.1)))
+            broker = self._believed_leader(number)
+            if broker is not None and broker.manager is not None:
+                batch = bytes(record_batch([self.random.randbytes(8)], timestamps=self.cluster.now_ms))
+                await broker.manager.produce([PartitionProduce(TOPIC, None, number, None, batch)], 1, 1_000)
+
+    async def _consume(self, number: int) -> None:
+        offset = Offset(0)
+        while self.running:
+            broker = self._believed_leader(number)
+            if broker is None or broker.manager is None:
+                await asyncio.sleep(0.05)
+                continue
+            partition = broker.manager.get(TOPIC, number)
+            assert partition is not None
+            [outcome] = await broker.manager.fetch(
+                [PartitionFetch(TOPIC, None, number, None, offset, 1 << 20)],
+                200,
+                self.random.choice((1, 1, 500)),
+                1 << 20,
+            )
+            if outcome.records and broker.running:
+                assert outcome.high_watermark is not None
+                self.oracles.saw(partition.topic_id_partition, outcome.records, outcome.high_watermark)
+                offset = _end_of(outcome.records)
+            else:
+                await asyncio.sleep(0.01)
+
+
+def _end_of(records: bytes) -> Offset:
+    return Offset([header.next_offset for _, header in batches(records)][-1])
+
+
+def _raise_failures(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                raise error
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rules_1_to_9_and_12_13_17_hold_under_random_faults(seed: int, folder: Path) -> None:
+    runs: list[Run] = []
+    truncate = Partition._truncate_to
+
+    def truncating(partition: Partition, offset: Offset) -> None:
+        [run] = runs
+        broker = run.cluster.brokers[partition.host.broker_id]
+        run.oracles.truncating(broker, partition, offset)
+        truncate(partition, offset)
+
+    async def main(loop: VirtualLoop) -> None:
+        runs.append(Run(loop, seed, folder))
+        try:
+            await runs[0].run()
+        except BaseException:
+            print(f"KLAMM_SEED={seed}")
+            print(runs[0].cluster.describe())
+            raise
+
+    with patch.object(Partition, "_truncate_to", truncating):
+        run_virtual(main)
+    print(
+        f"seed {seed}: acks {runs[0].acks} leaderships {runs[0].oracles.leaderships} truncations {runs[0].oracles.truncations}"
+    )
