@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ..proto.identifiers import TopicPartition
-from .partition_queue import PartitionQueue
+from .partition_queue import SERIAL_SPAN, PartitionQueue
 from .producer_batch import ProducerBatch
 
 GROWTH: Final = 16
@@ -31,6 +31,7 @@ class Accumulator:
         max_in_flight: int,
         idempotent: bool,
         new_builder: Callable[[int], Any],
+        now_ms: Callable[[], int],
     ) -> None:
         self.batch_size = batch_size
         self.batch_size_max = min(batch_size * GROWTH, request_size_max)
@@ -44,6 +45,7 @@ class Accumulator:
         self._max_in_flight = max_in_flight
         self._idempotent = idempotent
         self._new_builder = new_builder
+        self._now_ms = now_ms
 
     def queue(self, topic_partition: TopicPartition) -> PartitionQueue:
         """The partition's queue, made when it is first asked for."""
@@ -56,7 +58,6 @@ class Accumulator:
     def append(
         self,
         queue: PartitionQueue,
-        now_ms: int,
         timestamp_ms: int,
         key: bytes | None,
         value: bytes | None,
@@ -79,7 +80,10 @@ class Accumulator:
                     return batch, index, size, before < self.batch_size <= before + size
         elif not queue.in_flight:
             self.active[queue.topic_partition] = queue
-        batch = ProducerBatch(queue.topic_partition, self._new_builder(self.batch_size_max), queue.new_serial(), now_ms)
+        batch = ProducerBatch(
+            queue.topic_partition, self._new_builder(self.batch_size_max), queue.new_serial(), self._now_ms()
+        )
+        batch.span = SERIAL_SPAN
         size = batch.builder.append(0, timestamp_ms, key, value, headers).size
         batch.record_count = 1
         batch.size_bytes = size

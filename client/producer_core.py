@@ -69,6 +69,7 @@ class ProducerCore:
             max_in_flight=config.max_in_flight_requests_per_connection,
             idempotent=config.enable_idempotence,
             new_builder=record_codec.new_builder,
+            now_ms=self.cluster.clock.monotonic_ms,
         )
         self._sender = Sender(config, self.cluster, self._accumulator, self.lock, self._on_release)
         self._topics: dict[str, _Topic] = {}
@@ -112,7 +113,6 @@ class ProducerCore:
                 partition = self._key_hashes.partition(key, known.partition_count)
         elif not 0 <= partition < known.partition_count:
             raise KafkaError(f"partition {partition} of {topic}: it has {known.partition_count}, numbered from 0")
-        now_ms = time.monotonic_ns() // 1_000_000
         accumulator = self._accumulator
         with self.lock:
             if self.closed:
@@ -122,7 +122,7 @@ class ProducerCore:
             if sticky is not None:
                 partition = sticky.choose(known.partition_count, known.available)
             queue = known.queues[partition]  # type: ignore[index]
-            batch, index, size, wake = accumulator.append(queue, now_ms, timestamp_ms, key, value, record_headers)
+            batch, index, size, wake = accumulator.append(queue, timestamp_ms, key, value, record_headers)
             if sticky is not None:
                 sticky.wrote(size)
         if wake:

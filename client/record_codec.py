@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from aiokafka.codec import snappy_encode
@@ -128,7 +129,8 @@ def read_batch(data: bytes) -> Iterator[DecodedRecord]:
     :raises CorruptRecordError: here or while iterating, where the bytes are not what the header says.
     """
     try:
-        batch: Iterator[DecodedRecord] = iter(DefaultRecordBatch(data))
+        # Iterating over the codec's batch may begin only once; over a chain it may be taken up again.
+        batch: Iterator[DecodedRecord] = chain(iter(DefaultRecordBatch(data)))
     except _DECODE_ERRORS as error:
         raise CorruptRecordError(f"record batch cannot be decompressed: {error}") from error
     return batch
