@@ -60,22 +60,24 @@ CRASH_GRACE_MS = NodeConfigKey(
     250,
     "a broker whose connection broke is fenced after so long, unless it comes back",
 )
+# A leader that dies is noticed by its broken connections, at once. These time-outs are for one that hangs or is cut
+# off; shorter ones would cost an idle quorum processor time and gain little.
 RAFT_HEARTBEAT_MS = NodeConfigKey(
     "controller.quorum.heartbeat.interval.ms",
     parse_int(minimum=5, maximum=10_000),
-    _RAFT.heartbeat_interval_ms,
+    200,
     "time between two words of the leader to the other controllers",
 )
 ELECTION_TIMEOUT_MIN_MS = NodeConfigKey(
     "controller.quorum.election.timeout.min.ms",
     parse_int(minimum=20, maximum=60_000),
-    _RAFT.election_timeout_ms_min,
+    700,
     "the shortest wait without word from a leader before an election",
 )
 ELECTION_TIMEOUT_MAX_MS = NodeConfigKey(
     "controller.quorum.election.timeout.max.ms",
     parse_int(minimum=20, maximum=60_000),
-    _RAFT.election_timeout_ms_max,
+    1_200,
     "the longest wait without word from a leader before an election",
 )
 LEADER_FALLBACK_TIMEOUT_MS = NodeConfigKey(

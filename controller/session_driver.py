@@ -11,17 +11,26 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..cluster.clock import Clock
 from ..proto.command_pb2 import Command, CommandResponse
 from ..proto.controller_pb2 import BrokerHeartbeat, BrokerHeartbeatAnswer
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import NONE_ID, BrokerEpoch, BrokerId, MetadataOffset
-from .sessions import BrokerSessions, HeartbeatAnswer, Proposal, ProposeFence, ProposeUnfence
+from .sessions import (
+    FAILED_PROPOSAL_RETRY_MS,
+    BrokerSessions,
+    HeartbeatAnswer,
+    Proposal,
+    ProposeFence,
+    ProposeUnfence,
+)
 from .state_machine import MetadataStateMachine
 
 logger = logging.getLogger(__name__)
+
+TICK_MS_MAX: Final = 250
 
 
 class Proposer(Protocol):
@@ -72,6 +81,9 @@ class SessionDriver:
         self._clock = clock
         self._machine = machine
         self._sessions = BrokerSessions(session_timeout_ms=session_timeout_ms, crash_grace_ms=crash_grace_ms)
+        self._crash_grace_ms = crash_grace_ms
+        # Silence is measured in session time-outs; what is due sooner (a broken stream's grace) has its own timer.
+        self._tick_interval_ms = max(self._sessions.tick_interval_ms, min(session_timeout_ms // 10, TICK_MS_MAX))
         self._proposer: Proposer | None = None  # while active
         self._streams: set[SessionStream] = set()
         self._current: dict[BrokerId, SessionStream] = {}  # on which the broker's latest heartbeat came
@@ -141,6 +153,7 @@ class SessionDriver:
                 BrokerId(heartbeat.broker_id), BrokerEpoch(heartbeat.broker_epoch), self._clock.monotonic_ms()
             )
             self._act()
+            self._act_after(self._crash_grace_ms + 1)
 
     def _heartbeat(self, stream: SessionStream, heartbeat: BrokerHeartbeat) -> None:
         broker_id = BrokerId(heartbeat.broker_id)
@@ -180,8 +193,11 @@ class SessionDriver:
 
     def _tick(self) -> None:
         self._act()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._sessions.tick_interval_ms / 1000, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._tick_interval_ms / 1000, self._tick)
+
+    def _act_after(self, wait_ms: int) -> None:
+        """For what is due before the next tick."""
+        asyncio.get_running_loop().call_later(wait_ms / 1000, self._act)
 
     async def _propose(self, proposer: Proposer, proposal: Proposal) -> None:
         logger.info("broker_session proposal=%s", proposal)
@@ -193,6 +209,7 @@ class SessionDriver:
                 response.error_message or ErrorCode.of(response.error_code).name,
             )
             self._sessions.proposal_failed(proposal.broker_id, self._clock.monotonic_ms())
+            self._act_after(FAILED_PROPOSAL_RETRY_MS + 1)
 
     def _on_wire(self, answer: HeartbeatAnswer) -> BrokerHeartbeatAnswer:
         return BrokerHeartbeatAnswer(
