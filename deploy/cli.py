@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ..client.cli import register
 from .cli_nodes import FOLDER, Folder, node_commands
 from .errors import DeployError
 from .layout import BROKER, CONTROLLER
@@ -34,6 +35,7 @@ demo_app = typer.Typer(help="Demonstrations, each with a cluster of its own.", n
 app.add_typer(node_commands(BROKER), name=BROKER)
 app.add_typer(node_commands(CONTROLLER), name=CONTROLLER)
 app.add_typer(demo_app, name="demo")
+register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -127,11 +129,14 @@ def clean(
 @demo_app.command("failover")
 def demo_failover(
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view, also on a terminal.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="A new folder for data and logs, which stays afterwards.")] = None,
 ) -> None:
     """Kills brokers and controllers under load, then checks every record; exits 1 if one was lost."""
     from .demo import run_failover_demo
 
-    raise typer.Exit(run_failover_demo(plain=plain or not sys.stdout.isatty()))
+    if keep is not None and keep.exists():
+        raise typer.BadParameter(f"{keep} is there already", param_hint="--keep")
+    raise typer.Exit(run_failover_demo(plain=plain or not sys.stdout.isatty(), keep=keep))
 
 
 def _existing_or_new(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ..client import Admin, NewTopic
@@ -49,11 +50,11 @@ class DemoOutcome:
         return not self.verdict.breaches and not self.failures
 
 
-def run_failover_demo(*, plain: bool) -> int:
-    """Runs it and prints what happened; 0 if all was well, 1 on any breach."""
+def run_failover_demo(*, plain: bool, keep: Path | None = None) -> int:
+    """Runs it and prints what happened; 0 if all was well, 1 on any breach. `keep` is a folder for data and logs."""
     began = time.monotonic()
     print("starting 3 controllers and 3 brokers ...", flush=True)
-    with LocalCluster(broker_config=BROKER_CONFIG, controller_config=CONTROLLER_CONFIG) as cluster:
+    with LocalCluster(data_folder=keep, broker_config=BROKER_CONFIG, controller_config=CONTROLLER_CONFIG) as cluster:
         print(f"up after {time.monotonic() - began:.1f} s: {cluster.bootstrap_servers}", flush=True)
         outcome = _run(cluster, PlainView() if plain else LiveView())
     _report(outcome, time.monotonic() - began)
