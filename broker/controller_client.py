@@ -155,7 +155,10 @@ class ControllerClient:
                     error_message=f"controller {active.link.address}: {error.code().name}: {error.details()}",
                     active_controller_id=-1,
                 )
-            self.report_failure(active, f"submit: {error.code().name}")
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.suspect(active)  # busy, or hung
+            else:
+                self.report_failure(active, f"submit: {error.code().name}")
             return None
         if response.error_code == ErrorCode.NOT_CONTROLLER:
             self.report_failure(active, "it is not active")
@@ -203,6 +206,12 @@ class ControllerClient:
         self._wake()
         self._start_search()
 
+    def suspect(self, active: ActiveController) -> None:
+        """The active controller has been silent for a while. Others are asked; if none of them is active it may just
+        be busy, and what hangs on it stays: breaking off its sessions would make things worse."""
+        if self._active is active:
+            self._start_search()
+
     async def while_active(self, active: ActiveController, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` and returns its result; stops it when `active` is no longer the active controller.
 
@@ -217,16 +226,13 @@ class ControllerClient:
             raise ControllerReplacedError(f"controller {active.controller_id} is no longer the active one")
         finally:
             replaced.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            await end(task)
 
     async def close(self) -> None:
         """Closes all channels."""
         self._closed = True
         if self._search is not None:
-            self._search.cancel()
-            await asyncio.wait({self._search})
+            await end(self._search)
         for link in self._links.values():
             await link.close()
 
@@ -251,6 +257,9 @@ class ControllerClient:
             rounds += 1
             slow = max(0, rounds - SEARCH_ROUNDS_FAST)
             await asyncio.sleep(jittered(min(SEARCH_PAUSE_MS * (1 + slow), SEARCH_PAUSE_MS_MAX)) / 1000)
+        current = self._active  # not None: it was suspected
+        if current is not None and current.controller_epoch >= found.controller_epoch:
+            return
         self._active = found
         self._epoch_seen = max(self._epoch_seen, found.controller_epoch)
         logger.info(
@@ -305,6 +314,14 @@ def tuple_of(address: tuple[str, int]) -> tuple[str, int]:
 def jittered(milliseconds: int) -> int:
     """Between 0.7 and 1.3 times as long, so that brokers do not ask in step."""
     return max(1, int(milliseconds * random.uniform(0.7, 1.3)))
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancels a task and waits until it is over; nobody asks what came of it."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.debug("task_ended_with_error error=%r", error)
 
 
 async def _call(call: grpc.aio.UnaryUnaryCall[Any, T]) -> T:

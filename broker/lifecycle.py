@@ -33,7 +33,7 @@ from ..proto.command_pb2 import Command, CommandResponse, RegisterBrokerCommand
 from ..proto.controller_pb2 import BrokerHeartbeat, BrokerHeartbeatAnswer
 from ..proto.errors import DuplicateBrokerRegistrationError, ErrorCode, KafkaTimeoutError, error_for
 from ..proto.identifiers import NONE_ID, BrokerEpoch, BrokerId
-from .controller_client import ActiveController, ControllerClient, ControllerReplacedError, jittered
+from .controller_client import ActiveController, ControllerClient, ControllerReplacedError, end, jittered
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,7 @@ class BrokerLifecycle:
     async def stop(self) -> None:
         """Ends the heartbeats; the controllers fence the broker if they have not done so."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end(self._task)
         self._enter(BrokerState.NOT_RUNNING)
 
     async def _run(self) -> None:
@@ -207,9 +206,8 @@ class BrokerLifecycle:
                         self._client.report_failure(active, "the broker's session ended")
                 except ControllerReplacedError:
                     continue
-                except (grpc.aio.AioRpcError, TimeoutError) as error:
-                    reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "no answer"
-                    self._client.report_failure(active, f"the broker's session broke: {reason}")
+                except grpc.aio.AioRpcError as error:
+                    self._client.report_failure(active, f"the broker's session broke: {error.code().name}")
                     await asyncio.sleep(jittered(10) / 1000)
         except Exception as error:  # outermost: a broker without heartbeats must not linger
             logger.error("broker_lifecycle_failed broker=%d", self._id(), exc_info=error)
@@ -222,9 +220,8 @@ class BrokerLifecycle:
         sender = asyncio.create_task(self._send(call, epoch))
         try:
             while True:
-                async with asyncio.timeout(self._answer_timeout_ms / 1000):
-                    answer = await call.read()
-                if not isinstance(answer, BrokerHeartbeatAnswer):
+                answer = await self._next_answer(active, call)
+                if answer is None:
                     return ErrorCode.NONE
                 code = ErrorCode.of(answer.error_code)
                 if code is not ErrorCode.NONE:
@@ -233,9 +230,19 @@ class BrokerLifecycle:
                 if answer.should_shut_down and self._state is BrokerState.PENDING_CONTROLLED_SHUTDOWN:
                     self._enter(BrokerState.SHUTTING_DOWN)
         finally:
-            sender.cancel()
             call.cancel()
-            await asyncio.wait({sender})
+            await end(sender)
+
+    async def _next_answer(self, active: ActiveController, call: BrokerSessionCall) -> BrokerHeartbeatAnswer | None:
+        """The next answer, however long it takes; None if the stream ended."""
+        read = asyncio.ensure_future(_read(call))
+        try:
+            while not (await asyncio.wait({read}, timeout=self._answer_timeout_ms / 1000))[0]:
+                self._client.suspect(active)
+            return await read
+        finally:
+            if not read.done():
+                await end(read)
 
     async def _send(self, call: BrokerSessionCall, epoch: BrokerEpoch) -> None:
         while True:
@@ -318,3 +325,8 @@ class BrokerLifecycle:
         except TimeoutError:
             return False
         return True
+
+
+async def _read(call: BrokerSessionCall) -> BrokerHeartbeatAnswer | None:
+    answer = await call.read()
+    return answer if isinstance(answer, BrokerHeartbeatAnswer) else None

@@ -21,7 +21,7 @@ from ..proto.controller_pb2 import FollowMetadataRequest
 from ..proto.errors import ErrorCode, InconsistentClusterIdError, KafkaError
 from ..proto.identifiers import BrokerId
 from ..proto.metadata_pb2 import MetadataBatch
-from .controller_client import ActiveController, ControllerClient, ControllerReplacedError, jittered
+from .controller_client import ActiveController, ControllerClient, ControllerReplacedError, end, jittered
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ class MetadataFollower:
     async def stop(self) -> None:
         """Stops; the image stays as it is."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end(self._task)
 
     async def wait_for(self, end_offset: int, timeout_ms: int) -> bool:
         """True once the broker has acted on every record below `end_offset`; False if that takes longer."""
@@ -151,11 +150,15 @@ class MetadataFollower:
         request = FollowMetadataRequest(
             broker_id=self._broker_id, next_offset=self._replayed.end_offset, cluster_id=cluster_id
         )
-        async for batch in active.link.stub.FollowMetadata(request):
-            if batch.is_snapshot:
-                self._take_snapshot(batch)
-            else:
-                self._take_records(batch)
+        call = active.link.stub.FollowMetadata(request)
+        try:
+            async for batch in call:
+                if batch.is_snapshot:
+                    self._take_snapshot(batch)
+                else:
+                    self._take_records(batch)
+        finally:
+            call.cancel()
 
     def _take_records(self, batch: MetadataBatch) -> None:
         end_offset = self._replayed.end_offset

@@ -55,7 +55,9 @@ def main() -> int:
 
 
 async def _run(config: ControllerConfig, *, new_quorum: bool) -> int:
-    # Imported once the configuration is known to be good: a mistake in it is told at once.
+    # Imported once the configuration is known to be good: a mistake in it is told at once. gRPC reads its own verbosity
+    # from the environment when it is imported; what it says of broken connections is said better here.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from .format import format_if_empty
     from .server import ControllerServer, PortError
     from .system_clock import SystemClock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,14 +20,11 @@ from ..proto.raft_pb2_grpc import add_RaftServicer_to_server
 from .active_controller import ActiveController, TopicDefaults
 from .config import ControllerConfig
 from .metadata_log import MetadataLog
-from .raft_contract import RaftRole
 from .raft_node import RaftNode
 from .raft_transport import GrpcRaftTransport
 from .service import ControllerService
 from .session_driver import SessionDriver
 from .state_machine import MetadataStateMachine
-
-logger = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 0.3
 
@@ -73,7 +69,7 @@ class ControllerServer:
             transport=self._transport,
             clock=clock,
             config=config.raft,
-            on_role_change=self._role_changed,
+            on_role_change=lambda role, term: self._controller.role_changed(role, term),
             on_failure=on_failure,
         )
         self._sessions = SessionDriver(
@@ -152,7 +148,3 @@ class ControllerServer:
         if own.port:
             return self._config.voters
         return {self._config.node_id: Address(own.host, self._address.port)}
-
-    def _role_changed(self, role: RaftRole, term: int) -> None:
-        logger.info("raft_role controller=%d role=%s term=%d", self._config.node_id, role.name, term)
-        self._controller.role_changed(role, term)
