@@ -29,6 +29,7 @@ class Journal:
     """Entries `first_index` to `last_index`, of which those up to `synced_index` are on the disk."""
 
     FILE_NAME = "metadata.journal"
+    preallocated_bytes = 256 * 1024
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class Journal:
         self._entries = entries
         self._offsets = offsets  # where each synced entry begins; shorter than _entries by what is not synced yet
         self._end = end
+        self._allocated = end  # the file's size: zeros from _end on
+        self._marked = end  # the synced end that the file's header tells
         self._file: JournalFile = file_system.open(path)
 
     @classmethod
@@ -75,12 +78,12 @@ class Journal:
                 f"one of the two files is not of this controller, or is old. {WAY_OUT}"
             )
         journal = cls(file_system, path, votes, scan.entries, scan.offsets, scan.end)
-        if scan.torn_bytes:
-            logger.warning("journal_tail_cut file=%s offset=%d bytes=%d", path, scan.end, scan.torn_bytes)
-            journal._file.truncate(scan.end)
+        if scan.torn:
+            logger.warning("journal_tail_cut file=%s offset=%d bytes=%d", path, scan.end, len(data) - scan.end)
+        journal._file.truncate(scan.end)
         # A process that was killed between write and sync left bytes that only the page cache holds.
-        journal._mark_synced(scan.end)
         journal._file.sync()
+        journal._mark(scan.end)
         return journal
 
     @property
@@ -129,11 +132,19 @@ class Journal:
             offsets.append(end)
             parts.append(encode_entry(entry, position))
             end += len(parts[-1])
+        if end > self._allocated:
+            self._allocated = end + self.preallocated_bytes
+            parts.append(bytes(self.preallocated_bytes))
         self._file.write_at(b"".join(parts), self._end)
         self._file.sync()
         self._offsets += offsets
         self._end = end
-        self._mark_synced(end)
+
+    def mark_synced(self) -> None:
+        """Notes in the file how far it was synced, so that damage there is told from a torn end. To be called now and
+        then: not synced itself, after a power loss it may be an older note, which says less but nothing wrong."""
+        if self._marked != self._end:
+            self._mark(self._end)
 
     def replace_all(self, entries: Iterable[Entry]) -> None:
         """Takes these entries in place of all it holds; a crash leaves the old ones or the new ones."""
@@ -143,11 +154,12 @@ class Journal:
         self._file_system.replace(self._path, data)
         self._file.close()
         self._file = self._file_system.open(self._path)
-        self._entries, self._offsets, self._end = kept, offsets, len(data)
+        self._entries, self._offsets = kept, offsets
+        self._end = self._allocated = self._marked = len(data)
 
-    def _mark_synced(self, offset: int) -> None:
-        """Not synced itself: after a power loss it may be an older one, which says less but nothing wrong."""
+    def _mark(self, offset: int) -> None:
         self._file.write_at(encode_synced_end(offset), SYNCED_END_AT)
+        self._marked = offset
 
     # What pysyncobj calls. Positions count from the first entry kept.
 
@@ -163,12 +175,12 @@ class Journal:
         if entryFrom >= len(self._entries):
             return
         end = self._offsets[entryFrom]
-        self._mark_synced(end)
+        self._mark(end)
         self._file.sync()  # before the cut, or a crash between the two would look like damage
         self._file.truncate(end)
         self._file.sync()
         del self._entries[entryFrom:], self._offsets[entryFrom:]
-        self._end = end
+        self._end = self._allocated = end
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Drops the beginning, which a snapshot covers."""
@@ -190,6 +202,7 @@ class Journal:
         return len(self._entries)
 
     def _destroy(self) -> None:
+        self.mark_synced()
         self._file.close()
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803

@@ -2,6 +2,7 @@
 
     header (512 bytes)   magic, then the synced end: a file offset below which everything was on disk once, with its CRC
     entry                command length, CRC-32, index, term, position in its group, command; one after the other
+    zeros                room for more: a sync that does not grow the file is several times cheaper
 
 A *group* is what one sync made durable; only its last one can be torn by a crash. So when an entry fails its CRC
 
@@ -38,7 +39,7 @@ class Scan:
     entries: list[Entry]
     offsets: list[int]  # where each entry begins
     end: int  # where the last one ends
-    torn_bytes: int  # after it: written, never synced
+    torn: bool  # after it stands something that was written, and never synced
 
 
 def encode_synced_end(offset: int) -> bytes:
@@ -72,10 +73,13 @@ def scan_journal(data: bytes, path: Path) -> Scan:
     entries: list[Entry] = []
     offsets: list[int] = []
     end = HEADER_SIZE
+    torn = False
     while end < len(data):
         entry = _read_entry(data, end)
         if entry is None:
-            _require_torn(data, end, synced_end, entries, path)
+            torn = data.count(0, end) < len(data) - end
+            if torn:
+                _require_torn(data, end, synced_end, entries, path)
             break
         if entries and (entry[1] != entries[-1][1] + 1 or entry[2] < entries[-1][2]):
             raise _corrupt(path, end, f"entry {entry[1]} of term {entry[2]} cannot follow entry {entries[-1][1]}")
@@ -83,8 +87,8 @@ def scan_journal(data: bytes, path: Path) -> Scan:
         offsets.append(end)
         end += ENTRY_OVERHEAD + len(entry[0])
     if end < synced_end:
-        raise _corrupt(path, end, f"the file ends before {synced_end}, up to where it was synced")
-    return Scan(entries, offsets, end, len(data) - end)
+        raise _corrupt(path, end, f"its entries end before {synced_end}, up to where it was synced")
+    return Scan(entries, offsets, end, torn)
 
 
 def _read_synced_end(data: bytes, path: Path) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..cluster.clock import Clock
 from ..proto.identifiers import NodeId
@@ -30,6 +30,8 @@ from .raft_hardening import CANDIDATE, LEADER, Applier, HardenedRaft
 from .snapshot_store import Snapshot, SnapshotStore
 
 logger = logging.getLogger(__name__)
+
+_MARK_INTERVAL_MS: Final = 100
 
 Completion = Callable[[bytes | Exception], None]
 """Called once: with what `apply` answered, or with OutcomeUnknownError."""
@@ -67,6 +69,7 @@ class RaftCore:
         self._events: list[tuple[RaftRole, int]] = []
         self._entries_since_snapshot = 0
         self._bytes_since_snapshot = 0
+        self._marked_at_ms = 0
         snapshots = SnapshotStore(
             folder.file_system, folder.folder, state_machine.snapshot, config.snapshot_chunk_bytes
         )
@@ -112,6 +115,11 @@ class RaftCore:
         """Index of the last entry that the state machine has seen."""
         return int(self._library._SyncObj__raftLastApplied)
 
+    @property
+    def is_synced(self) -> bool:
+        """True if `sync` has no entries to write."""
+        return self._folder.journal.synced_index == self._folder.journal.last_index
+
     def lag_of(self, node_id: NodeId) -> int | None:
         """Entries that a node lacks, as its leader knows; None for all but the leader."""
         if self.role is not RaftRole.LEADER:
@@ -154,6 +162,11 @@ class RaftCore:
 
     def step(self) -> list[tuple[NodeId, RaftMessage]]:
         """Ticks, syncs, and returns what is to be sent."""
+        return self.tick() + self.sync()
+
+    def tick(self) -> list[tuple[NodeId, RaftMessage]]:
+        """The first half of a step: what it returns may be sent before `sync`, so that a leader's disk and its
+        followers' disks work at the same time (Raft thesis, 10.2.1)."""
         library = self._library
         library.doTick(0.0)
         if self._entries_since_snapshot >= self._config.snapshot_entries_max or (
@@ -162,17 +175,26 @@ class RaftCore:
             self._entries_since_snapshot = self._bytes_since_snapshot = 0
             library.forceLogCompaction()
         library.send_what_is_new()
-        self._folder.journal.sync()
         self._note_role()
         outbox: list[tuple[NodeId, RaftMessage]] = library.outbox
-        library.outbox = []
+        # An answer says "it is on my disk"; all else rests on term and vote, which are there already.
+        library.outbox = [item for item in outbox if item[1].HasField("next_node_index")]
+        return [item for item in outbox if not item[1].HasField("next_node_index")]
+
+    def sync(self) -> list[tuple[NodeId, RaftMessage]]:
+        """The second half: the journal is on the disk when it returns; what it returns had to wait for that."""
+        self._folder.journal.sync()
+        now = self._clock.monotonic_ms()
+        if now - self._marked_at_ms >= _MARK_INTERVAL_MS:
+            self._marked_at_ms = now
+            self._folder.journal.mark_synced()
+        outbox: list[tuple[NodeId, RaftMessage]] = self._library.outbox
+        self._library.outbox = []
         return outbox
 
     def next_step_s(self) -> float:
         """When to call `step` even if nothing goes in, by the clock in seconds."""
-        if self._library._SyncObj__raftState == LEADER:
-            return float(self._library._SyncObj__newAppendEntriesTime)
-        return float(self._library._SyncObj__raftElectionDeadline)
+        return float(self._library.next_tick_s())
 
     def take_role_changes(self) -> list[tuple[RaftRole, int]]:
         """Changes of (role, term) since the last call, in order."""

@@ -104,7 +104,10 @@ class HardenedRaft:
         self._learners = Learners()
         self._voters_heard: set[tuple[int, NodeId]] = set()
         self._leader_heard_at = float("-inf")
-        self._sent: tuple[int, int] | None = None  # last index and commit index as the others were told
+        self._sent_index = 0  # last index and commit index as the others were told
+        self._sent_commit_index = 0
+        self._commit_notice_at = float("inf")
+        self._answered: tuple[float, Any, bytes] = (float("-inf"), None, b"")  # when, whom and what last
         self._assembler = SnapshotAssembler()
         super().__init__(selfNode=self_node, otherNodes=other_nodes, **library_arguments)
         self._poller = _NoPoller()
@@ -158,10 +161,21 @@ class HardenedRaft:
             self._shorten_election_deadline(self._config.lost_leader_timeout_ms_max)
 
     def send_what_is_new(self) -> None:
-        """A leader tells the others of new entries and of a new commit index, at once and once for all."""
+        """A leader tells the others of new entries at once, and of a new commit index a moment later: the next entry
+        may bring it along, and each message costs more than all that is in it."""
+        if self._SyncObj__raftState != LEADER:
+            return
+        now = self._now()
+        if self._sent_commit_index != self._SyncObj__raftCommitIndex and self._commit_notice_at == float("inf"):
+            self._commit_notice_at = now + self._config.commit_notice_delay_ms / 1000
+        if self._sent_index != self._journal.last_index or self._commit_notice_at <= now:
+            self._SyncObj__sendAppendEntries()
+
+    def next_tick_s(self) -> float:
+        """When the library has something to do even if no message comes."""
         if self._SyncObj__raftState == LEADER:
-            if self._sent != (self._journal.last_index, self._SyncObj__raftCommitIndex):
-                self._SyncObj__sendAppendEntries()
+            return min(self._SyncObj__newAppendEntriesTime, self._commit_notice_at)
+        return self._SyncObj__raftElectionDeadline
 
     # Messages.
 
@@ -237,7 +251,7 @@ class HardenedRaft:
             return
         next_index = min(max(answer.next_node_index, 2), self._journal.last_index + 1)
         if answer.reset:
-            self._sent = None  # send at once what it asks for
+            self._sent_index = 0  # send at once what it asks for
         if answer.learner_id:
             self._on_learner_answer(node, answer, next_index)
             return
@@ -298,6 +312,10 @@ class HardenedRaft:
             success=success,
             learner_id=self._folder.properties.learner_id,
         )
+        now, said = self._now(), message.SerializeToString()
+        if self._answered[1:] == (node.id, said) and now - self._answered[0] < self._config.heartbeat_interval_ms / 2000:
+            return  # a commit notice after the entry itself: the leader was told
+        self._answered = (now, node.id, said)
         self.outbox.append((node.id, message))
 
     def send(self, node: Any, message: Mapping[str, Any]) -> bool:
@@ -337,7 +355,10 @@ class HardenedRaft:
         now = self._now()
         if self._SyncObj__raftState != LEADER and self._SyncObj__raftElectionDeadline < now:
             self._before_campaign(now)
+        term = self._SyncObj__raftCurrentTerm
         super()._onTick(timeToWait)  # type: ignore[misc]
+        if self._SyncObj__raftCurrentTerm > term:
+            self._SyncObj__raftElectionDeadline = now + self._campaign_timeout()
 
     def _before_campaign(self, now: float) -> None:
         """Lets the library campaign only after a pre-vote was won."""
@@ -345,7 +366,7 @@ class HardenedRaft:
         if self._SyncObj__raftElectionDeadline == float("-inf") and not self._folder.is_learner:
             self._pre_vote.cancel()
             return
-        self._SyncObj__raftElectionDeadline = now + self._SyncObj__generateRaftTimeout()
+        self._SyncObj__raftElectionDeadline = now + self._campaign_timeout()
         self._SyncObj__raftLeader = None
         if self._folder.is_learner:
             return
@@ -363,19 +384,24 @@ class HardenedRaft:
         low, high = self._config.election_timeout_ms_min, self._config.election_timeout_ms_max
         return (low + (high - low) * self._random.random()) / 1000
 
+    def _campaign_timeout(self) -> float:
+        low, high = self._config.campaign_timeout_ms_min, self._config.campaign_timeout_ms_max
+        return (low + (high - low) * self._random.random()) / 1000
+
     def _SyncObj__setState(self, newState: int) -> None:  # noqa: N802, N803
         led = self._SyncObj__raftState == LEADER
         self._SyncObj__raftState = newState
         if newState == LEADER:
             self._learners.clear()
-            self._sent = None
+            self._sent_index = 0
         elif led:
             self._learners.clear()
             self._SyncObj__raftElectionDeadline = self._now() + self._SyncObj__generateRaftTimeout()
             self._applier.leadership_lost()
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
-        self._sent = (self._journal.last_index, self._SyncObj__raftCommitIndex)
+        self._sent_index, self._sent_commit_index = self._journal.last_index, self._SyncObj__raftCommitIndex
+        self._commit_notice_at = float("inf")
         super()._SyncObj__sendAppendEntries()  # type: ignore[misc]
 
     def _SyncObj__sendNextNodeIdx(  # noqa: N802

@@ -247,14 +247,29 @@ class RaftNode:
         if self._core is None or self._loop is None:
             return
         try:
-            for node_id, message in self._core.step():
+            for node_id, message in self._core.tick():
                 self._transport.send(node_id, message)
+            if self._core.is_synced:
+                self._send_answers()
+            else:
+                self._loop.call_soon(self._sync)  # after the transport has written: the disks work at the same time
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever broke, this node's state is not to be trusted
             self._fail(error)
             return
         self._arm_timer(self._loop, self._core)
         for role, term in self._core.take_role_changes():
             self._on_role_change(role, term)
+
+    def _sync(self) -> None:
+        try:
+            self._send_answers()
+        except Exception as error:  # noqa: BLE001 - as in _step
+            self._fail(error)
+
+    def _send_answers(self) -> None:
+        if self._core is not None:
+            for node_id, message in self._core.sync():
+                self._transport.send(node_id, message)
 
     def _arm_timer(self, loop: asyncio.AbstractEventLoop, core: RaftCore) -> None:
         wait_s = max(core.next_step_s() - self._clock.monotonic_ms() / 1000, 0.0) + 0.001
