@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import Offset
 from .file_system import FileSystem
+from .segment import Segment
 from .segment_list import SegmentList
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Flusher:
         self._file_system = file_system
         self.recovery_point = recovery_point
         self._running: asyncio.Future[None] | None = None
-        self._truncation: int | None = None  # the lowest since the running sync began
+        # The lowest truncation that no sync has followed yet: on disk the old tail may still be there.
+        self._truncation: int | None = None
 
     def truncated_to(self, offset: int) -> None:
         """What was on disk from `offset` on is not any more."""
@@ -41,7 +43,7 @@ class Flusher:
 
     async def flush(self, target: Offset) -> None:
         """Returns once all below `target` is on disk. :raises KafkaStorageError: the disk failed."""
-        while self.recovery_point < min(target, self._log.log_end_offset) and not self._log.closed:
+        while self._is_needed(target) and not self._log.closed:
             if self._running is not None:
                 await asyncio.wait([self._running])
                 if self._log.failure is not None:
@@ -50,18 +52,16 @@ class Flusher:
             self._running = asyncio.ensure_future(self._flush_once(target))
             await asyncio.shield(self._running)
 
+    def _is_needed(self, target: Offset) -> bool:
+        return self._truncation is not None or self.recovery_point < min(target, self._log.log_end_offset)
+
     async def _flush_once(self, target: Offset) -> None:
         self._truncation = None
         target = min(target, self._log.log_end_offset)
-        segments = [s for s in self._segments.from_offset(self.recovery_point) if s.base_offset < target]
+        segments = [s for s in self._segments.from_offset(self.recovery_point) if s.base_offset <= target]
         try:
             for segment in segments:
-                segment.write_indexes(final=False)
-                descriptor = segment.pin()
-                try:
-                    await asyncio.to_thread(self._file_system.sync, descriptor)
-                finally:
-                    segment.unpin()
+                await self._sync(segment)
             await asyncio.to_thread(self._file_system.sync_folder, self._log.directory)
         except OSError as error:
             if self._log.closed:  # deleted while the sync ran
@@ -76,9 +76,29 @@ class Flusher:
             target = min(target, Offset(self._truncation))
         self.recovery_point = max(self.recovery_point, target)
 
+    async def _sync(self, segment: Segment) -> None:
+        if segment.removed:  # while another one was synced
+            return
+        try:
+            segment.write_indexes(final=False)
+            descriptor = segment.pin()
+            try:
+                await asyncio.to_thread(self._file_system.sync, descriptor)
+            finally:
+                segment.unpin()
+            if segment is not self._segments.active and not segment.removed:
+                await asyncio.to_thread(segment.sync_indexes)
+        except FileNotFoundError:
+            if not segment.removed:
+                raise
+
     def flush_now(self, target: Offset) -> None:
-        """The same in line, for closing. :raises OSError: the disk failed."""
+        """The same in line, for closing, with all indexes. :raises OSError: the disk failed."""
+        if not self._is_needed(target):
+            return
         for segment in self._segments.from_offset(self.recovery_point):
+            segment.write_indexes(final=False)
             self._file_system.sync(segment.descriptor())
+            segment.sync_indexes()
         self._file_system.sync_folder(self._log.directory)
         self.recovery_point = target

@@ -29,10 +29,10 @@ class OffsetIndex(IndexFile):
         relative, position = self.entry.unpack_from(self.loaded, slot * self.entry.size)
         return self.base_offset + relative, position
 
-    def last_position(self) -> int:
-        """Position of the last batch that has an entry; 0 if none has."""
+    def last(self) -> tuple[int, int] | None:
+        """The last entry, as (last offset of the batch, its position)."""
         last = self.last_entry()
-        return 0 if last is None else last[1]
+        return None if last is None else (self.base_offset + last[0], last[1])
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries for batches that reach `offset`."""

@@ -196,11 +196,11 @@ class PartitionLog:
         run: list[RecordBatchHeader] = []
         try:
             for header in headers:
-                size = header.size_bytes
-                segment, run_size = self._segments.active, end - begin
+                size, pending = header.size_bytes, end - begin
+                segment = self._segments.active
                 new_epoch = header.partition_leader_epoch != self._latest_epoch
                 if new_epoch or segment.must_roll(
-                    run_size + size, header.max_timestamp, header.last_offset, now_ms, self.config
+                    size, header.max_timestamp, header.last_offset, now_ms, self.config, pending=pending
                 ):
                     self._append_run(view[begin:end], run)
                     begin, run = end, []
@@ -524,7 +524,8 @@ class PartitionLog:
             if self.failure is None:
                 for segment in self._segments:
                     segment.write_indexes(final=segment is self._segments.active)
-                self._snapshots.write(self.producer_states, sync=True)
+                if self._snapshots.latest_offset != self.log_end_offset:
+                    self._snapshots.write(self.producer_states, sync=True)
                 self._flusher.flush_now(self.log_end_offset)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: closing failed: {error}") from error

@@ -30,8 +30,9 @@ class ProducerSnapshots:
         self._offsets = sorted(offsets)
 
     @property
-    def offsets(self) -> tuple[int, ...]:
-        return tuple(self._offsets)
+    def latest_offset(self) -> int | None:
+        """Where the latest one was taken."""
+        return self._offsets[-1] if self._offsets else None
 
     def path(self, offset: int) -> str:
         """The file of the snapshot at `offset`."""

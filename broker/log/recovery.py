@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...proto.errors import KafkaError
+from ...proto.errors import CorruptRecordError, KafkaError
 from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
 from ...proto.record_batch import RecordBatchHeader, check_batch
 from .checkpoints import LEADER_EPOCH_CHECKPOINT, read_epochs, write_epochs, write_topic_id
@@ -161,23 +161,33 @@ class _Loader:
         for segment in segments:
             self._check_indexes(segment)
         last = segments[-1]
-        position = last.offset_index.last_position()
-        self._end_offset = last.base_offset
-        for at, header in last.headers(position):
-            self._end_offset = header.next_offset
-            position = at + header.size_bytes
-        if position == last.size:
-            last.unload_indexes()
-            return True
-        logger.warning("log_tail_torn partition=%s path=%s position=%d", self._name, last.path, position)
-        return False
+        indexed = last.offset_index.last()
+        expected, position = last.base_offset, 0
+        try:
+            for data, at in last.scan(0 if indexed is None else indexed[1]):
+                header = check_batch(data, at)
+                if indexed is not None:
+                    expected, position = header.base_offset, indexed[1]
+                    if header.last_offset != indexed[0]:
+                        raise CorruptRecordError(f"it ends with {header.last_offset}, the index says {indexed[0]}")
+                    indexed = None
+                if header.base_offset != expected:
+                    raise CorruptRecordError(f"its base offset is {header.base_offset}, not {expected}")
+                expected = header.next_offset
+                position += header.size_bytes
+        except KafkaError as error:
+            logger.warning("log_tail_corrupt partition=%s path=%s error=%s", self._name, last.path, error)
+            return False
+        if position != last.size:
+            logger.warning("log_tail_torn partition=%s path=%s position=%d", self._name, last.path, position)
+            return False
+        last.unload_indexes()
+        self._end_offset = expected
+        return True
 
     def _check_indexes(self, segment: Segment) -> None:
         try:
-            for index in (segment.offset_index, segment.time_index):
-                index.check_file()
-            if segment.offset_index.last_position() >= max(segment.size, 1):
-                raise CorruptFileError(f"{segment.offset_index.path} points past the end of the log")
+            segment.check_index_ends()
             segment.load_largest()
         except CorruptFileError as error:
             logger.warning("log_index_rebuilt partition=%s path=%s error=%s", self._name, segment.path, error)

@@ -45,6 +45,7 @@ class Segment:
         "offset_index",
         "path",
         "recently_used",
+        "removed",
         "size",
         "time_index",
     )
@@ -76,6 +77,7 @@ class Segment:
         self._pins = 0
         self._close_wanted = False
         self.recently_used = False
+        self.removed = False  # out of the log, by truncation or retention
 
     # -- the file
 
@@ -128,14 +130,18 @@ class Segment:
 
     # -- writing
 
-    def must_roll(self, size: int, max_timestamp: int, last_offset: int, now_ms: int, config: LogConfig) -> bool:
-        """Whether a batch belongs in a new segment: this one is full, too old, or cannot count so far."""
-        if not self.size:
-            return last_offset - self.base_offset > _RELATIVE_OFFSET_MAX
-        return (
-            self.size + size > config.segment_bytes
-            or last_offset - self.base_offset > _RELATIVE_OFFSET_MAX
-            or self._age_ms(max_timestamp, now_ms) > config.segment_ms
+    def must_roll(
+        self, size: int, max_timestamp: int, last_offset: int, now_ms: int, config: LogConfig, *, pending: int = 0
+    ) -> bool:
+        """Whether a batch belongs in a new segment: this one is full, too old, or cannot count so far.
+
+        `pending` bytes are to be appended before it.
+        """
+        filled = self.size + pending
+        if last_offset - self.base_offset > _RELATIVE_OFFSET_MAX or (filled and filled + size > config.segment_bytes):
+            return True
+        return self.size > 0 and (
+            self._age_ms(max_timestamp, now_ms) > config.segment_ms
             or self.offset_index.is_full
             or self.time_index.is_full
         )
@@ -183,6 +189,21 @@ class Segment:
             self._largest = self.time_index.last()
         return self._largest
 
+    def check_index_ends(self) -> None:
+        """Whether the index files can be those of the log file. :raises CorruptFileError: they are not, or are
+        missing.
+        """
+        self.offset_index.check_file()
+        self.time_index.check_file()
+        last = self.offset_index.last()
+        if last is not None and last[1] >= self.size:
+            raise CorruptFileError(f"{self.offset_index.path} points past the end of the log")
+        if last is None and self.size > self._interval:
+            raise CorruptFileError(f"{self.offset_index.path} is empty")
+        if self.size and self.time_index.last_entry() is None:
+            # Legal where no record has a timestamp, but that is rare enough to look again.
+            raise CorruptFileError(f"{self.time_index.path} is empty")
+
     def load_largest(self) -> None:
         """Looks up `largest` now, from the checked index file, so that retention needs no index later."""
         self._largest = self.time_index.last()
@@ -193,6 +214,15 @@ class Segment:
             self.time_index.maybe_append(*self.largest)
         self.offset_index.write_out()
         self.time_index.write_out()
+
+    def sync_indexes(self) -> None:
+        """Returns once the index files are on the disk. :raises OSError: the disk failed."""
+        for path in (self.offset_index.path, self.time_index.path):
+            descriptor = self._file_system.open(path)
+            try:
+                self._file_system.sync(descriptor)
+            finally:
+                self._file_system.close(descriptor)
 
     def unload_indexes(self) -> None:
         """Frees the memory of indexes that their files hold as well."""
@@ -222,10 +252,12 @@ class Segment:
             yield position, header
             position += header.size_bytes
 
-    def scan(self) -> Iterator[tuple[bytes, int]]:
-        """All batches to be checked, as (buffer, position in it): whole there, if the file holds them whole."""
-        position, size = 0, self.size
-        data, data_position = b"", 0
+    def scan(self, position: int = 0) -> Iterator[tuple[bytes, int]]:
+        """The batches from `position` on, to be checked, as (buffer, position in it): whole if the file has them
+        whole.
+        """
+        size = self.size
+        data, data_position = b"", position
         while position < size:
             at = position - data_position
             need = min(HEADER_SIZE, size - position)
@@ -309,6 +341,7 @@ class Segment:
 
     def rename_deleted(self) -> list[str]:
         """Takes the files out of the log by their names; returns the new ones, to be removed later."""
+        self.removed = True
         self.close_file()
         renamed = []
         for path in (self.path, self.offset_index.path, self.time_index.path):
@@ -319,6 +352,7 @@ class Segment:
 
     def remove(self) -> None:
         """Removes the files at once."""
+        self.removed = True
         self.close_file()
         for path in (self.path, self.offset_index.path, self.time_index.path):
             remove_if_present(self._file_system, path)

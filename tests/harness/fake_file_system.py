@@ -46,7 +46,7 @@ class FakeFileSystem:
         self.capacity: int | None = None
         self.bytes_until_kill: int | None = None
         self.syncs = 0
-        self.sync_gate = threading.Event()  # cleared: syncs wait for it
+        self.sync_gate = threading.Event()  # cleared: syncs of segments wait for it
         self.sync_gate.set()
         self.sync_began = threading.Event()
         self._durable_names: dict[str, dict[str, _File]] = {}
@@ -70,9 +70,24 @@ class FakeFileSystem:
                 self._faults.remove(fault)
                 raise OSError(fault.error, os.strerror(fault.error), path)
 
+    def heal(self) -> None:
+        """Faults that were not met yet are taken back."""
+        self._faults.clear()
+        self.capacity = None
+
     def flip_bit(self, path: str, bit: int) -> None:
         """The disk decays."""
         self.files[path].data[bit // 8] ^= 1 << bit % 8
+
+    def copy(self) -> FakeFileSystem:
+        """The same files and folders, all durable, on another disk."""
+        other = FakeFileSystem()
+        other.folders = set(self.folders)
+        for path, file in self.files.items():
+            other.files[path] = _File(bytearray(file.data), bytes(file.data), file.modified_ms)
+        for folder in self.folders:
+            other.sync_folder(folder)
+        return other
 
     def crash(self) -> None:
         """The process is gone: no descriptors, no locks. What it wrote is there."""
@@ -162,8 +177,9 @@ class FakeFileSystem:
     def sync(self, descriptor: int, /) -> None:
         file, path = self._open[descriptor]
         content = bytes(file.data)
-        self.sync_began.set()
-        assert self.sync_gate.wait(30)
+        if path.endswith(".log"):
+            self.sync_began.set()
+            assert self.sync_gate.wait(30)
         self._maybe_fail("sync", path)
         self.syncs += 1
         file.durable = content
