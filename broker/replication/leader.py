@@ -144,20 +144,17 @@ class LeaderState:
         follower.broker_epoch = broker_epoch
         follower.last_fetch_ms = now_ms
         follower.last_fetch_leader_log_end_offset = self.log_end_offset
-        expansion = self._maybe_expand((follower,), now_ms)
+        expansion = self._maybe_expand(follower, now_ms)
         return (*expansion, *self._high_watermark_effects(now_ms))
 
     def ticked(self, now_ms: int) -> Effects:
         """Time went by: the lagging leave, the refused are proposed again, and none is waited for too long."""
-        change = self._maybe_shrink(now_ms) or self._maybe_expand(self.followers.values(), now_ms)
+        change = self._maybe_shrink(now_ms) or self._maybe_expand_idle(now_ms)
         return (*change, *self._high_watermark_effects(now_ms))
 
     def brokers_changed(self, now_ms: int) -> Effects:
         """Some broker was fenced, unfenced or started anew: who stands at the log end may be fit to join now."""
-        return (
-            *self._maybe_expand(self.followers.values(), now_ms),
-            *self._high_watermark_effects(now_ms),
-        )
+        return (*self._maybe_expand_idle(now_ms), *self._high_watermark_effects(now_ms))
 
     def alter_partition_answered(
         self, proposal: IsrProposal, answer: IsrAnswer, now_ms: int
@@ -199,8 +196,8 @@ class LeaderState:
         changed: Effects = ()
         if self.isr.committed != before.committed:
             changed = (IsrChanged(self.isr.committed, self.under_min_isr),)
-        expansion = self._maybe_expand(self.followers.values(), now_ms)
-        return (*changed, *expansion, *self._high_watermark_effects(now_ms))
+        committed = self._high_watermark_effects(now_ms)
+        return (*changed, *committed, *self._maybe_expand_idle(now_ms))
 
     def _high_watermark_effects(self, now_ms: int) -> Effects:
         if self.high_watermark >= self.log_end_offset or len(self.isr.committed) < self.min_isr:
@@ -239,12 +236,22 @@ class LeaderState:
         # Under min ISR the high watermark stands still, so being past it says little (KAFKA-19996).
         return not self.under_min_isr or follower.caught_up(self.log_end_offset, now_ms, self._lag_time_max_ms)
 
-    def _maybe_expand(self, candidates: Iterable[FollowerProgress], now_ms: int) -> tuple[SendAlterPartition, ...]:
-        if self.isr.pending is not None or len(self.isr.committed) > len(self.followers):
+    def _maybe_expand(self, follower: FollowerProgress, now_ms: int) -> tuple[SendAlterPartition, ...]:
+        """For a follower that fetched just now."""
+        if self.isr.pending is not None or not self._may_join(follower, now_ms):
             return ()
-        for follower in candidates:
-            if self._may_join(follower, now_ms):
-                return self._propose(self.isr.committed | {follower.broker_id})
+        return self._propose(self.isr.committed | {follower.broker_id})
+
+    def _maybe_expand_idle(self, now_ms: int) -> tuple[SendAlterPartition, ...]:
+        """For followers that are armed at the log end and so will not fetch before the next append.
+
+        No other may join without a fetch: it may be the very one that left for having fallen silent.
+        """
+        if len(self.isr.committed) > len(self.followers):
+            return ()
+        for follower in self.followers.values():
+            if follower.log_end_offset == self.log_end_offset and (change := self._maybe_expand(follower, now_ms)):
+                return change
         return ()
 
     def _maybe_shrink(self, now_ms: int) -> tuple[SendAlterPartition, ...]:
