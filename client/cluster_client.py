@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from ..proto.broker_pb2 import MetadataRequest, MetadataResponse
-from ..proto.errors import KafkaError, KafkaTimeoutError, NodeNotReadyError
+from ..proto.errors import KafkaError, NodeNotReadyError
 from .backoff import Backoff
 from .config import CommonConfig
 from .metadata_cache import BrokerAddress, MetadataCache
@@ -47,6 +47,7 @@ class ClusterClient:
         self._refresh_topics: set[str] | None = set()
         self._closed = False
         self._last_asked: BrokerAddress | None = None
+        self._last_answered: BrokerAddress | None = None
 
     async def close(self) -> None:
         """Ends the refresh under way and closes the channels."""
@@ -88,28 +89,34 @@ class ClusterClient:
 
     async def _first_metadata(self, request: MetadataRequest) -> MetadataResponse:
         """The first answer of several brokers, each asked when the one before is slow or has failed."""
-        pending: set[asyncio.Task[MetadataResponse]] = set()
+        pending: set[asyncio.Task[tuple[BrokerAddress, MetadataResponse]]] = set()
         error: KafkaError | None = None
         try:
             for address in self._candidates():
-                method = self.channels.stub(address).GetMetadata
-                attempt: Awaitable[MetadataResponse] = call(method, request, _METADATA_TIMEOUT_MS)
-                pending.add(asyncio.ensure_future(attempt))
+                pending.add(asyncio.ensure_future(self._metadata_of(address, request)))
                 self._last_asked = address
                 done, pending = await asyncio.wait(pending, timeout=_HEDGE_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
-                response, error = _outcome(done, error)
-                if response is not None:
+                answer, error = _outcome(done, error)
+                if answer is not None:
+                    self._last_answered, response = answer
                     return response
             while pending:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                response, error = _outcome(done, error)
-                if response is not None:
+                answer, error = _outcome(done, error)
+                if answer is not None:
+                    self._last_answered, response = answer
                     return response
         finally:
             for task in pending:
                 task.cancel()
         asked = ", ".join(str(address) for address in self._candidates())
         raise NodeNotReadyError(f"no broker answers at {asked}: {error}")
+
+    async def _metadata_of(
+        self, address: BrokerAddress, request: MetadataRequest
+    ) -> tuple[BrokerAddress, MetadataResponse]:
+        method: Callable[..., Awaitable[MetadataResponse]] = self.channels.stub(address).GetMetadata
+        return address, await call(method, request, _METADATA_TIMEOUT_MS)
 
     def _candidates(self) -> list[BrokerAddress]:
         """Brokers to ask, each once, the one that was asked last at the end: two cut-off answers in a row are rare."""
@@ -122,6 +129,16 @@ class ClusterClient:
             addresses.append(self._last_asked)
         return addresses
 
+    async def _live_first(self) -> list[BrokerAddress]:
+        """As `_candidates`, but one that is known to be alive comes first."""
+        if self._last_answered is None:
+            await self.refresh()
+        addresses = self._candidates()
+        if self._last_answered in addresses:
+            addresses.remove(self._last_answered)
+            addresses.insert(0, self._last_answered)
+        return addresses
+
     async def call_broker(self, broker_id: int, name: str, request: Any, timeout_ms: float) -> Any:
         """One call to one broker. :raises NodeNotReadyError: the broker is not known or not alive."""
         address = self.cache.address_of(broker_id)
@@ -129,35 +146,43 @@ class ClusterClient:
             raise NodeNotReadyError(f"broker {broker_id} is not known or not alive")
         return await call(getattr(self.channels.stub(address), name), request, timeout_ms)
 
-    async def call_any(self, name: str, request: Any, timeout_ms: float) -> Any:
+    async def call_any(self, name: str, request: Any, timeout_ms: float, *, attempt_ms: float | None = None) -> Any:
         """One call that any broker can answer, tried at one after the other until the time is up.
 
-        Only for calls that may be carried out twice. :raises KafkaError: the last failure, or one that no retry mends.
+        The first is one that has just told its metadata, so that a hung one is not met by chance. `attempt_ms`
+        goes on to the next broker after that time: only for calls that may be carried out twice.
+
+        :raises KafkaError: the last failure, or one that no retry mends.
         """
         deadline_ms = self.clock.monotonic_ms() + timeout_ms
         backoff = Backoff(self.random)
+        error: KafkaError = NodeNotReadyError("no broker could be asked")
         while True:
-            for address in self._candidates():
-                remaining_ms = deadline_ms - self.clock.monotonic_ms()
-                if remaining_ms <= 0:
-                    raise KafkaTimeoutError(f"{name}: no answer within {timeout_ms:g} ms")
-                self._last_asked = address
-                try:
-                    return await call(getattr(self.channels.stub(address), name), request, remaining_ms)
-                except KafkaError as error:
-                    if not error.retriable:
-                        raise
-                    logger.debug("call_failed call=%s broker=%s error=%s", name, address, error)
-                    last_error = error
+            try:
+                for address in await self._live_first():
+                    remaining_ms = deadline_ms - self.clock.monotonic_ms()
+                    if remaining_ms <= 0:
+                        break
+                    try:
+                        method = getattr(self.channels.stub(address), name)
+                        return await call(method, request, min(remaining_ms, attempt_ms or remaining_ms))
+                    except KafkaError as failure:
+                        if not failure.retriable:
+                            raise
+                        logger.debug("call_failed call=%s broker=%s error=%s", name, address, failure)
+                        error = failure
+            except NodeNotReadyError as failure:
+                error = failure
+            self._last_answered = None
             wait_ms = backoff.next_ms()
             if self.clock.monotonic_ms() + wait_ms >= deadline_ms:
-                raise last_error
+                raise error
             await asyncio.sleep(wait_ms / 1000)
 
 
 def _outcome(
-    done: set[asyncio.Task[MetadataResponse]], error: KafkaError | None
-) -> tuple[MetadataResponse | None, KafkaError | None]:
+    done: set[asyncio.Task[tuple[BrokerAddress, MetadataResponse]]], error: KafkaError | None
+) -> tuple[tuple[BrokerAddress, MetadataResponse] | None, KafkaError | None]:
     for task in done:
         failure = task.exception()
         if failure is None:

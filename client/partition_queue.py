@@ -44,6 +44,7 @@ class PartitionQueue:
         self._draining = False
         self._spent_producer_id = -1
         self._gap_after: int | None = None  # serial of the last batch that was lost; None: the sequences are whole
+        self._known_producer_id = -1  # the one that the leader has seen here; -1: none yet
 
     @property
     def needs_producer_id(self) -> bool:
@@ -81,6 +82,10 @@ class PartitionQueue:
             # The new epoch must not begin while answers of the old one are due.
             if self._gap_after is not None and not self.waiting[0].maybe_appended:
                 return False
+            # A leader takes any first sequence from a producer id that it does not know, as Kafka does: were the first
+            # batch refused and the second taken, the records would change places. So the first goes alone.
+            if self.idempotent and self._known_producer_id != self.producer_id:
+                return False
         return True
 
     def take(self) -> ProducerBatch | None:
@@ -109,6 +114,7 @@ class PartitionQueue:
         """The batch is written."""
         self.in_flight.remove(batch)
         self.retry_at_ms = 0
+        self._known_producer_id = batch.producer_id
         if (
             self._gap_after is not None
             and batch.serial > self._gap_after

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final, Protocol
 
+import cramjam
 from aiokafka.codec import snappy_encode
 from aiokafka.errors import KafkaError as CodecError
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -63,8 +64,6 @@ def _lz4(data: bytes) -> bytes:
 
 
 def _zstd(data: bytes) -> bytes:
-    import cramjam
-
     return bytes(cramjam.zstd.compress(data, level=3))
 
 
@@ -146,6 +145,7 @@ _DECODE_ERRORS: Final = (
     OSError,
     zlib.error,
     struct.error,
+    cramjam.DecompressionError,
 )
 
 

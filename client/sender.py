@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _TICK_S: Final = 0.1
 _STALLED_AFTER_MS: Final = 500
 """A request that has waited this long makes the producer look whether its leader still leads."""
+_PRODUCER_ID_ATTEMPT_MS: Final = 2000
 _REFRESH_WAIT_MS: Final = 25.0
 _OUTCOME_UNKNOWN: Final = frozenset(
     {
@@ -424,6 +425,7 @@ class Sender:
                 "InitProducerId",
                 InitProducerIdRequest(producer_id=NONE_ID, producer_epoch=NONE_ID),
                 self._config.request_timeout_ms,
+                attempt_ms=_PRODUCER_ID_ATTEMPT_MS,
             )
             code = ErrorCode.of(response.error_code)
             if code is ErrorCode.NONE:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from klamm.client.partition_queue import PRODUCER_EPOCH_MAX, SEQUENCE_MASK, SERIAL_SPAN, PartitionQueue
+from klamm.client.producer_batch import ProducerBatch
+from klamm.proto.identifiers import TopicPartition
+
+PARTITION = TopicPartition("orders", 0)
+
+
+def queue_of(batches: int, *, idempotent: bool = True, records: int = 10) -> tuple[PartitionQueue, list[ProducerBatch]]:
+    queue = PartitionQueue(PARTITION, max_in_flight=5, idempotent=idempotent)
+    queue.adopt_producer_id(7, 0)
+    made = []
+    for _ in range(batches):
+        batch = ProducerBatch(PARTITION, None, queue.new_serial(), 0)
+        batch.span = SERIAL_SPAN
+        batch.record_count = records
+        queue.waiting.append(batch)
+        made.append(batch)
+    return queue, made
+
+
+def send_all(queue: PartitionQueue, now_ms: int = 0) -> list[ProducerBatch]:
+    sent = []
+    while queue.may_send(now_ms):
+        batch = queue.take()
+        assert batch is not None
+        sent.append(batch)
+    return sent
+
+
+def test_rule_17_sequences_follow_one_another_and_wrap() -> None:
+    queue, batches = queue_of(3)
+    queue.next_sequence = SEQUENCE_MASK - 4
+    assert send_all(queue) == batches
+    assert [batch.base_sequence for batch in batches] == [SEQUENCE_MASK - 4, 5, 15]
+
+
+def test_no_more_than_five_in_flight() -> None:
+    queue, batches = queue_of(7)
+    assert send_all(queue) == batches[:5]
+    queue.acked(batches[0])
+    assert send_all(queue) == [batches[5]]
+
+
+def test_rule_16_an_unknown_outcome_is_retried_with_the_same_sequence() -> None:
+    queue, batches = queue_of(3)
+    send_all(queue)
+    for batch in batches:
+        queue.retry(batch, outcome_known=False, retry_at_ms=0)
+    assert send_all(queue) == batches
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in batches] == [(0, 0), (0, 10), (0, 20)]
+
+
+def test_a_retry_waits_for_the_answers_under_way_and_keeps_the_order() -> None:
+    queue, batches = queue_of(4)
+    send_all(queue)
+    queue.retry(batches[2], outcome_known=True, retry_at_ms=0)
+    assert not queue.may_send(0)
+    queue.retry(batches[0], outcome_known=True, retry_at_ms=0)
+    queue.acked(batches[3])
+    assert not queue.may_send(0)
+    queue.retry(batches[1], outcome_known=True, retry_at_ms=0)
+    assert send_all(queue) == batches[:3]
+
+
+def test_a_retry_waits_for_its_time() -> None:
+    queue, batches = queue_of(1)
+    send_all(queue)
+    queue.retry(batches[0], outcome_known=True, retry_at_ms=20)
+    assert not queue.may_send(19)
+    assert queue.may_send(20)
+
+
+def test_out_of_order_behind_a_failed_batch_goes_again_as_it_is() -> None:
+    queue, batches = queue_of(2)
+    send_all(queue)
+    queue.retry(batches[0], outcome_known=True, retry_at_ms=0)
+    queue.out_of_order(batches[1], 0)
+    assert send_all(queue) == batches
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in batches] == [(0, 0), (0, 10)]
+
+
+def test_kip_360_out_of_order_at_the_head_starts_a_new_epoch() -> None:
+    queue, batches = queue_of(3)
+    first, second, third = batches
+    assert queue.take() is first
+    queue.acked(first)
+    assert queue.take() is second
+    queue.out_of_order(second, 0)
+    assert send_all(queue) == [second, third]
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in (second, third)] == [(1, 0), (1, 10)]
+
+
+def test_rule_17_a_lost_batch_ends_the_epoch_once_all_sent_after_it_is_known_to_be_unwritten() -> None:
+    queue, batches = queue_of(3)
+    lost, sent, unsent = batches
+    assert [queue.take(), queue.take()] == [lost, sent]
+    queue.retry(sent, outcome_known=False, retry_at_ms=0)
+    queue.failed(lost)
+    assert queue.may_send(0)
+    assert queue.take() is sent
+    assert (sent.producer_epoch, sent.base_sequence) == (0, 10), "it may be in the log: the sequence must stay"
+    assert not queue.may_send(0), "the new epoch must not begin before that is known"
+    queue.out_of_order(sent, 0)
+    assert send_all(queue) == [sent, unsent]
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in (sent, unsent)] == [(1, 0), (1, 10)]
+
+
+def test_rule_17_a_lost_batch_that_was_written_after_all_changes_nothing() -> None:
+    queue, (lost, sent, unsent) = queue_of(3)
+    assert [queue.take(), queue.take()] == [lost, sent]
+    queue.failed(lost)
+    assert not queue.may_send(0)
+    queue.acked(sent)
+    assert queue.take() is unsent
+    assert (unsent.producer_epoch, unsent.base_sequence) == (0, 20)
+
+
+def test_an_earlier_success_does_not_close_a_later_gap() -> None:
+    queue, (early, lost, unsent) = queue_of(3)
+    assert [queue.take(), queue.take()] == [early, lost]
+    queue.failed(lost)
+    queue.acked(early)
+    assert queue.take() is unsent
+    assert (unsent.producer_epoch, unsent.base_sequence) == (1, 0)
+
+
+def test_a_batch_that_expires_unsent_leaves_no_gap() -> None:
+    queue, (expired, unsent) = queue_of(2)
+    queue.failed(expired)
+    assert queue.take() is unsent
+    assert (unsent.producer_epoch, unsent.base_sequence) == (0, 0)
+
+
+def test_after_the_last_epoch_comes_another_producer_id() -> None:
+    queue, (lost, unsent) = queue_of(2)
+    queue.producer_epoch = PRODUCER_EPOCH_MAX
+    assert queue.take() is lost
+    queue.failed(lost)
+    assert queue.take() is None
+    assert queue.needs_producer_id and queue.spent_producer_id == 7
+    queue.adopt_producer_id(8, 0)
+    assert queue.take() is unsent
+    assert (unsent.producer_id, unsent.producer_epoch, unsent.base_sequence) == (8, 0, 0)
+
+
+def test_the_parts_of_a_split_batch_take_its_place_in_order() -> None:
+    queue, (first, second, third) = queue_of(3)
+    assert queue.take() is first
+    parts = [ProducerBatch(PARTITION, None, 0, 0) for _ in range(2)]
+    for part in parts:
+        part.record_count = 5
+    queue.replace(first, parts)
+    smaller = [ProducerBatch(PARTITION, None, 0, 0) for _ in range(2)]
+    sent = send_all(queue)
+    assert sent == [*parts, second, third]
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in sent] == [(1, 0), (1, 5), (1, 10), (1, 20)]
+    queue.replace(parts[0], smaller)
+    for batch in (third, parts[1], second):
+        queue.out_of_order(batch, 0)
+    assert send_all(queue) == [*smaller, parts[1], second, third]
+
+
+def test_without_idempotence_there_are_no_sequences_and_order_holds_all_the_same() -> None:
+    queue, batches = queue_of(3, idempotent=False)
+    send_all(queue)
+    queue.retry(batches[1], outcome_known=False, retry_at_ms=0)
+    queue.retry(batches[2], outcome_known=False, retry_at_ms=0)
+    queue.acked(batches[0])
+    assert send_all(queue) == batches[1:]
+    assert all(batch.base_sequence == -1 for batch in batches)
