@@ -24,6 +24,7 @@ from harness.waiting import wait_for
 from klamm.broker.controller_client import ControllerLink
 from klamm.broker.lifecycle import BrokerState
 from klamm.controller.journal_format import HEADER_SIZE
+from klamm.proto.command_pb2 import AllocateProducerIdsCommand, Command, UnregisterBrokerCommand
 from klamm.proto.controller_pb2 import DescribeQuorumRequest, DescribeQuorumResponse
 from klamm.proto.errors import DuplicateBrokerRegistrationError, ErrorCode, InconsistentClusterIdError
 from klamm.proto.identifiers import BrokerId
@@ -163,6 +164,29 @@ def test_rule_11_a_second_process_under_a_live_brokers_id_is_refused(tmp_path: P
             assert not first.image.brokers[BrokerId(1)].fenced
 
     with ControllerProcesses(tmp_path, 1) as quorum:
+        asyncio.run(main(quorum))
+
+
+def test_rule_11_an_unregistered_broker_registers_anew_and_its_old_epoch_is_refused(tmp_path: Path) -> None:
+    async def main(quorum: ControllerProcesses) -> None:
+        async with brokers(quorum, 2, interval_ms=100) as (first, second):
+            old = first.lifecycle.broker_epoch
+            first.lifecycle._interval_ms = 1_500  # silent for longer than a session
+            await until(lambda: second.image.brokers[BrokerId(1)].fenced)
+            unregister = Command(unregister_broker=UnregisterBrokerCommand(broker_id=1))
+            assert (await second.client.submit(unregister, timeout_ms=5_000)).error_code == 0
+            await until(lambda: first.lifecycle.broker_epoch > old)
+            assert await first.lifecycle.wait_until_running(5_000)
+            assert not first.fatal
+            allocate = Command(allocate_producer_ids=AllocateProducerIdsCommand(broker_id=1, broker_epoch=old))
+            assert (await first.client.submit(allocate, timeout_ms=5_000)).error_code == ErrorCode.STALE_BROKER_EPOCH
+            allocate = Command(
+                allocate_producer_ids=AllocateProducerIdsCommand(broker_id=1, broker_epoch=first.lifecycle.broker_epoch)
+            )
+            response = await first.client.submit(allocate, timeout_ms=5_000)
+            assert response.allocate_producer_ids.producer_id_len == 1_000
+
+    with ControllerProcesses(tmp_path, 1, broker_session_timeout_ms="600") as quorum:
         asyncio.run(main(quorum))
 
 
@@ -336,6 +360,28 @@ def test_rule_25_a_corrupt_journal_stops_the_node_with_a_clear_error(tmp_path: P
         assert node.process.wait(20) == 2
         assert str(journal) in node.log()
         assert "Traceback" not in node.log()
+
+
+def test_a_controller_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: Path) -> None:
+    async def main(quorum: ControllerProcesses) -> int:
+        async with brokers(quorum, 1) as (broker,):
+            active = (await describe(broker)).active_controller_id
+            process = quorum.nodes[active].process
+            assert process is not None
+            psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (100, 100))
+            for number in range(5):
+                response = await broker.create_topic(f"topic-{number}", 1, 1)
+                assert response.create_topics.topics[0].error_code == 0
+            await until(lambda: process.poll() is not None)
+            assert len(broker.image.topics) == 5
+            return active
+
+    with ControllerProcesses(tmp_path, 3) as quorum:
+        failed = quorum.nodes[asyncio.run(main(quorum))]
+        assert failed.process is not None
+        assert failed.process.returncode == 1
+        failed.start()
+        failed.wait_ready()
 
 
 def test_an_idle_controller_is_small_and_quiet(tmp_path: Path) -> None:
