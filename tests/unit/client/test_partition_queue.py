@@ -8,8 +8,22 @@ PARTITION = TopicPartition("orders", 0)
 
 
 def queue_of(batches: int, *, idempotent: bool = True, records: int = 10) -> tuple[PartitionQueue, list[ProducerBatch]]:
+    """A queue with so many batches, whose leader has seen its producer id before."""
+    queue = new_queue(idempotent=idempotent)
+    queue.waiting.append(ProducerBatch(PARTITION, None, queue.new_serial(), 0))
+    first = queue.take()
+    assert first is not None
+    queue.acked(first)
+    return queue, fill(queue, batches, records)
+
+
+def new_queue(*, idempotent: bool = True) -> PartitionQueue:
     queue = PartitionQueue(PARTITION, max_in_flight=5, idempotent=idempotent)
     queue.adopt_producer_id(7, 0)
+    return queue
+
+
+def fill(queue: PartitionQueue, batches: int, records: int = 10) -> list[ProducerBatch]:
     made = []
     for _ in range(batches):
         batch = ProducerBatch(PARTITION, None, queue.new_serial(), 0)
@@ -17,7 +31,7 @@ def queue_of(batches: int, *, idempotent: bool = True, records: int = 10) -> tup
         batch.record_count = records
         queue.waiting.append(batch)
         made.append(batch)
-    return queue, made
+    return made
 
 
 def send_all(queue: PartitionQueue, now_ms: int = 0) -> list[ProducerBatch]:
@@ -41,6 +55,23 @@ def test_no_more_than_five_in_flight() -> None:
     assert send_all(queue) == batches[:5]
     queue.acked(batches[0])
     assert send_all(queue) == [batches[5]]
+
+
+def test_the_first_batch_of_a_producer_id_goes_alone_until_it_is_written() -> None:
+    # The leader takes any sequence from a producer id that is new to it: the second batch must not be the first there.
+    queue = new_queue()
+    batches = fill(queue, 3)
+    assert send_all(queue) == batches[:1]
+    queue.retry(batches[0], outcome_known=True, retry_at_ms=0)
+    assert send_all(queue) == batches[:1]
+    queue.failed(batches[0])
+    assert send_all(queue) == [batches[1]]
+    assert (batches[1].producer_epoch, batches[1].base_sequence) == (1, 0)
+    queue.acked(batches[1])
+    assert send_all(queue) == [batches[2]]
+    queue.adopt_producer_id(8, 0)
+    assert len(fill(queue, 2)) == 2
+    assert not queue.may_send(0)
 
 
 def test_rule_16_an_unknown_outcome_is_retried_with_the_same_sequence() -> None:
