@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..cluster.image import BrokerRegistration, MetadataImage, PartitionImage, TopicImage
+from ..cluster.topic_config import topic_name_error
 from ..proto import broker_pb2, metadata_pb2
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import GRPC_LISTENER, NONE_ID, BrokerId
@@ -59,15 +60,17 @@ def describe_topic(image: MetadataImage, topic: TopicImage) -> broker_pb2.TopicD
 def describe_metadata(image: MetadataImage, topics: Iterable[str] | None) -> broker_pb2.MetadataResponse:
     """Brokers that are not fenced, and the topics named (None: every topic).
 
-    A name that is not known comes back with UNKNOWN_TOPIC_OR_PARTITION.
+    A name that is not known comes back with UNKNOWN_TOPIC_OR_PARTITION; one that no topic can have with
+    INVALID_TOPIC_EXCEPTION, so that nobody waits for it.
     """
     names = sorted(image.topics) if topics is None else topics
     descriptions = []
     for name in names:
         topic = image.topics.get(name)
         if topic is None:
-            unknown = broker_pb2.TopicDescription(name=name, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            descriptions.append(unknown)
+            valid = topic_name_error(name) is None
+            error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid else ErrorCode.INVALID_TOPIC_EXCEPTION
+            descriptions.append(broker_pb2.TopicDescription(name=name, error_code=error))
         else:
             descriptions.append(describe_topic(image, topic))
     return broker_pb2.MetadataResponse(

@@ -77,6 +77,11 @@ def test_an_unknown_topic_has_its_error() -> None:
     assert (topic.name, topic.error_code) == ("nothing", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
 
+def test_a_name_that_no_topic_can_have_is_not_worth_waiting_for() -> None:
+    answer = describe_metadata(image(), ["", "a b", "x" * 250])
+    assert [topic.error_code for topic in answer.topics] == [ErrorCode.INVALID_TOPIC_EXCEPTION] * 3
+
+
 def test_the_leader_hint_names_epoch_and_address() -> None:
     hint = leader_hint(image(), "events", 0)
     assert hint is not None
