@@ -1,4 +1,4 @@
-"""`python -m klamm.controller.format`: prepares a controller's data folder, before its first start or after it was lost.
+"""`python -m klamm.controller.format`: prepares a controller's data folder.
 
     new      once for each controller of a brand-new quorum (`--new-quorum` does the same at the first start)
     readmit  for a controller whose folder was wiped or is damaged; --set-aside keeps what is there in a folder beside

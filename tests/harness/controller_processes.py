@@ -115,7 +115,11 @@ class ControllerProcesses:
             reserved.close()
 
     def __enter__(self) -> ControllerProcesses:
-        self.start("--new-quorum")
+        try:
+            self.start("--new-quorum")
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
