@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ..client import Consumer, Producer, RecordMetadata
-from ..proto.errors import KafkaError
+from ..client import Consumer, DeliveryFuture, Producer, RecordMetadata
 from ..proto.identifiers import TopicPartition
 from .demo_check import SentRecord, encode_value, number_of
 
@@ -25,6 +24,7 @@ PACE_SLICE_SECONDS: Final = 0.01
 TAIL_SECONDS: Final = 5.0
 POLL_MS: Final = 200
 NOT_ACKED: Final = -1
+LISTEN_EACH: Final = 25
 
 
 def read_body(folder: Path | None = None, *, lines_max: int | None = None) -> list[SentRecord]:
@@ -55,31 +55,33 @@ def _interleaved(files: Iterator[tuple[bytes, list[bytes]]]) -> Iterator[SentRec
 
 
 class AckLedger:
-    """Which record was acked where, and how long each partition went without an ack. The producer's thread fills it."""
+    """Which record was acked where, and how long each partition went without an ack.
 
-    def __init__(self, records: int, partitions: int) -> None:
-        self.offsets = array("q", [NOT_ACKED]) * records
-        self.partitions = array("i", [NOT_ACKED]) * records
-        self.acked = 0
+    Where each record went is asked of its future once all is over. Meanwhile every n-th ack is listened to: enough to
+    see writes wait, and a listener per record would cost ten times what sending it does.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self.offsets = array("q")  # by number
+        self.partitions = array("i")
         self.failures: list[str] = []
+        self.acked = 0  # an estimate until `settle`
         self._last_ack = [time.monotonic()] * partitions
         self._longest_gap = [0.0] * partitions
 
-    def on_ack(self, number: int, metadata: RecordMetadata) -> None:
-        """A record is written."""
-        now = time.monotonic()
-        partition = metadata.partition
-        gap = now - self._last_ack[partition]
-        if gap > self._longest_gap[partition]:
-            self._longest_gap[partition] = gap
-        self._last_ack[partition] = now
-        self.offsets[number] = metadata.offset
-        self.partitions[number] = partition
-        self.acked += 1
+    def listen(self, future: DeliveryFuture) -> None:
+        """Listens to this one, for itself and those since the last."""
+        future.add_callback(self._on_ack)
 
-    def on_failure(self, number: int, error: KafkaError) -> None:
-        """A record was given up by the producer; its outcome is not known."""
-        self.failures.append(f"record {number}: {error}")
+    def settle(self, futures: list[DeliveryFuture]) -> None:
+        """Takes down the outcome of every record; the futures are in the order of the numbers, and done."""
+        for number, future in enumerate(futures):
+            metadata = future.value
+            self.offsets.append(NOT_ACKED if metadata is None else metadata.offset)
+            self.partitions.append(NOT_ACKED if metadata is None else metadata.partition)
+            if metadata is None:
+                self.failures.append(f"record {number}: {future.exception}")
+        self.acked = len(futures) - len(self.failures)
 
     def begin_measuring(self) -> None:
         """From now on, how long do writes wait?"""
@@ -101,6 +103,16 @@ class AckLedger:
         rows = enumerate(zip(self.partitions, self.offsets, strict=True))
         return {number: offset for number, (where, offset) in rows if where == partition}
 
+    def _on_ack(self, metadata: RecordMetadata) -> None:
+        """In the producer's thread."""
+        now = time.monotonic()
+        partition = metadata.partition
+        gap = now - self._last_ack[partition]
+        if gap > self._longest_gap[partition]:
+            self._longest_gap[partition] = gap
+        self._last_ack[partition] = now
+        self.acked += LISTEN_EACH
+
 
 class LoadProducer:
     """Sends the body, evenly over `pace_seconds`; never ends before `finish` is called, then sends the rest at once."""
@@ -111,6 +123,7 @@ class LoadProducer:
         self._rate_max = len(body) / pace_seconds
         self._finish = threading.Event()
         self._stop = threading.Event()
+        self._futures: list[DeliveryFuture] = []
         self.sent = 0
 
     def run(self, bootstrap_servers: str, topic: str) -> None:
@@ -124,6 +137,7 @@ class LoadProducer:
                 if not self._finish.is_set():
                     self._stop.wait(max(0.0, until - time.monotonic()))
             producer.flush()
+        self._ledger.settle(self._futures)
 
     def finish(self) -> None:
         """No more pace: the rest goes out."""
@@ -145,8 +159,9 @@ class LoadProducer:
         for number in range(self.sent, self.sent + count):
             key, line = self._body[number]
             future = producer.send(topic, encode_value(number, line), key=key)
-            future.add_callback(self._ledger.on_ack, number)
-            future.add_errback(self._ledger.on_failure, number)
+            self._futures.append(future)
+            if number % LISTEN_EACH == 0:
+                self._ledger.listen(future)
         self.sent += count
 
 

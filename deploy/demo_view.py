@@ -102,6 +102,7 @@ class LiveView:
         self._rates = Rates()
         self._events: deque[str] = deque(maxlen=EVENTS_SHOWN)
         self._live: Live | None = None
+        self._shown: tuple[Snapshot, int, int] | None = None  # with acked and consumed per second
 
     def __enter__(self) -> LiveView:
         from rich.live import Live
@@ -117,19 +118,23 @@ class LiveView:
     def event(self, text: str) -> None:
         """Shown below the table until newer ones push it out."""
         self._events.append(f"{self._rates.elapsed:6.1f} s  {text}")
+        self._draw()
 
     def show(self, snapshot: Snapshot) -> None:
         """Draws the table anew."""
-        if self._live is not None:
-            self._live.update(self._render(snapshot))
+        self._shown = (snapshot, *self._rates.since_last(snapshot.acked, snapshot.consumed))
+        self._draw()
 
-    def _render(self, snapshot: Snapshot) -> RenderableType:
+    def _draw(self) -> None:
+        if self._live is not None and self._shown is not None:
+            self._live.update(self._render(*self._shown), refresh=True)
+
+    def _render(self, snapshot: Snapshot, acked: int, consumed: int) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        acked, consumed = self._rates.since_last(snapshot.acked, snapshot.consumed)
         table = Table("partition", "leader", "epoch", "ISR", "high watermark", title="klamm demo failover")
         for partition in snapshot.partitions:
             whole = len(partition.isr) == len(partition.replicas)
