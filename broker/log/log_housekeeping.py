@@ -71,7 +71,9 @@ class LogHousekeeping:
         due = [self._clock.monotonic_ms() + interval for interval, _ in work]
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._pause_ms() / 1000)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that meets the event.
+                async with asyncio.timeout(self._pause_ms() / 1000):
+                    await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()

@@ -253,6 +253,7 @@ class LogManager:
         with ThreadPoolExecutor(self._config.recovery_threads, "log-recovery") as executor:
             for key, log in executor.map(load, found):
                 self._logs[key] = log
+        self._check_nothing_is_missing(known)
         logger.info(
             "logs_loaded folder=%s logs=%d clean=%s took_ms=%d",
             self._folder,
@@ -260,6 +261,20 @@ class LogManager:
             self.was_clean,
             self._clock.monotonic_ms() - began_ms,
         )
+
+    def _check_nothing_is_missing(self, known: CheckpointedOffsets) -> None:
+        """Rule 19: the marker vouches for what the checkpoint says was there.
+
+        If less is there now, the stop counts as unclean, so that the controller takes this broker out of every ISR.
+        """
+        if not self.was_clean:
+            return
+        ends = {log.topic_partition: log.log_end_offset for log in self._logs.values()}
+        for name, recovery_point in known.recovery_points.items():
+            end = ends.get(name, -1)
+            if end < recovery_point:
+                logger.error("log_is_shorter_than_at_clean_stop partition=%s end=%d was=%d", name, end, recovery_point)
+                self.previous_broker_epoch = None
 
     # -- background
 
