@@ -116,10 +116,10 @@ class SimulatedBroker:
         deadline = self.cluster.loop.time() + 0.5
         random = self.cluster.random
         while self.cluster.loop.time() < deadline:
-            await asyncio.sleep(random.choice((0.0005, 0.001, 0.005)))
+            await asyncio.sleep(random.choice(self.cluster.controller_delays_ms) / 1000)
             if self.cluster.controller_reachable(self.broker_id):
                 response = self.cluster.submit(command)
-                await asyncio.sleep(random.choice((0.0005, 0.001, 0.005)))
+                await asyncio.sleep(random.choice(self.cluster.controller_delays_ms) / 1000)
                 # The answer may be lost though the command was carried out.
                 if self.cluster.controller_reachable(self.broker_id) and random.random() > self.cluster.loss:
                     return response
@@ -168,6 +168,9 @@ class SimulatedCluster:
         self.random = random
         self.state = ControllerState.empty()
         self.loss = 0.0
+        self.delays_ms: tuple[float, ...] = (0.2, 0.2, 0.5, 1.0, 5.0)
+        self.controller_delays_ms: tuple[float, ...] = (0.5, 1.0, 5.0)
+        self.metadata_delays_ms: tuple[float, ...] = (0.5, 1.0, 3.0, 50.0)
         self.errors: list[Exception] = []
         self.brokers = {
             BrokerId(number): SimulatedBroker(self, BrokerId(number), folder / f"broker-{number}")
@@ -283,7 +286,7 @@ class SimulatedCluster:
         while True:
             changed = self._changed
             if self.image.end_offset > broker.image.end_offset and self.controller_reachable(broker.broker_id):
-                await asyncio.sleep(self.random.choice((0.0005, 0.001, 0.003, 0.05)))
+                await asyncio.sleep(self.random.choice(self.metadata_delays_ms) / 1000)
                 if self.controller_reachable(broker.broker_id):
                     return
             elif self.image.end_offset > broker.image.end_offset:

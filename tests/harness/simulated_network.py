@@ -36,7 +36,7 @@ class _Pipe(Generic[T]):
     def deliver(self) -> None:
         if self._under_way and not self._delivering and self._stream.linked:
             self._delivering = True
-            delay_ms = self._random.choice((0.2, 0.2, 0.5, 1.0, 5.0))
+            delay_ms = self._random.choice(self._stream.delays_ms)
             asyncio.get_running_loop().call_later(delay_ms / 1000, self._arrive)
 
     def _arrive(self) -> None:
@@ -68,6 +68,10 @@ class SimulatedStream:
         self.broken = False
         self._up: _Pipe[ReplicaFetchRequest] = _Pipe(self, cluster.random)
         self._down: _Pipe[ReplicaFetchResponse] = _Pipe(self, cluster.random)
+
+    @property
+    def delays_ms(self) -> tuple[float, ...]:
+        return self._cluster.delays_ms
 
     @property
     def linked(self) -> bool:

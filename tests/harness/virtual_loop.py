@@ -1,4 +1,4 @@
-"""An asyncio event loop whose time is a number: when nobody can run, it jumps to the next timer. One thread, no waiting.
+"""An asyncio event loop whose time is a number: when nobody can run, it jumps to the next timer. No threads.
 
 With everything else drawn from a seed, a run is the same every time.
 """

@@ -118,19 +118,16 @@ class Oracles:
             data = records[position : position + header.size_bytes]
             assert seen.setdefault(header.base_offset, data) == data, "rule 3: what was consumed has changed"
 
-    def truncating(self, broker: SimulatedBroker, partition: Partition, offset: int) -> None:
-        """Rule 12: what goes is not what the leader has."""
+    def truncated(self, partition: Partition, cut: dict[int, bytes]) -> None:
+        """Rule 12: what a follower cut off is not what its leader has."""
         self.truncations += 1
         image = self._cluster.image.partition(*partition.topic_id_partition)
         if image is None or image.leader is None or image.leader_epoch != partition.leader_epoch:
             return
         leaders = self._log_of(image.leader, partition.topic_id_partition)
-        if leaders is None or offset >= partition.log.log_end_offset:
-            return
-        theirs = whole_log(leaders)
-        for base_offset, data in whole_log(partition.log).items():
-            if base_offset >= offset:
-                assert theirs.get(base_offset) != data, f"rule 12: {broker.broker_id} truncates what the leader has"
+        theirs = {} if leaders is None else whole_log(leaders)
+        for base_offset, data in cut.items():
+            assert theirs.get(base_offset) != data, f"rule 12: {partition} at {base_offset} is cut off and the leader's"
 
     # --- at the end ------------------------------------------------------------------------------------------
 
