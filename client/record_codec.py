@@ -127,6 +127,8 @@ def read_batch(data: bytes) -> Iterator[DecodedRecord]:
 
     :raises CorruptRecordError: here or while iterating, where the bytes are not what the header says.
     """
+    if len(data) < HEADER_SIZE:
+        raise CorruptRecordError(f"a record batch needs {HEADER_SIZE} bytes of header, {len(data)} are left")
     try:
         # Iterating over the codec's batch may begin only once; over a chain it may be taken up again.
         batch: Iterator[DecodedRecord] = chain(iter(DefaultRecordBatch(data)))
