@@ -169,7 +169,7 @@ class Journal:
         invariant(term >= self.last_term, f"entry of term {term} appended after one of term {self.last_term}")
         self._entries.append((command, idx, term))
 
-    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Cuts off the end, durably: what takes its place is of another leader."""
         self.sync()
         if entryFrom >= len(self._entries):
@@ -182,7 +182,7 @@ class Journal:
         del self._entries[entryFrom:], self._offsets[entryFrom:]
         self._end = self._allocated = end
 
-    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+    def deleteEntriesTo(self, entryTo: int) -> None:
         """Drops the beginning, which a snapshot covers."""
         if entryTo > 0:
             self.replace_all(self._entries[entryTo:])
@@ -205,24 +205,24 @@ class Journal:
         self.mark_synced()
         self._file.close()
 
-    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
         """Not stored: Raft learns it anew. Nothing counts as committed here before it is on this disk as well."""
         if raftCommitIndex > self.synced_index:
             self.sync()
 
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
+    def getRaftCommitIndex(self) -> int:
         """What is committed for sure: what a snapshot covered, or the entry all journals begin with."""
         return self.first_index
 
-    def setCurrentTerm(self, term: int, votedForNodeId: NodeId | None) -> None:  # noqa: N802, N803
+    def setCurrentTerm(self, term: int, votedForNodeId: NodeId | None) -> None:
         """On the disk when this returns."""
         self._votes.store(term, votedForNodeId)
 
-    def getCurrentTerm(self) -> int:  # noqa: N802
+    def getCurrentTerm(self) -> int:
         return self._votes.term
 
-    def getVotedForNodeId(self) -> NodeId | None:  # noqa: N802
+    def getVotedForNodeId(self) -> NodeId | None:
         return self._votes.voted_for
 
-    def onOneSecondTimer(self) -> None:  # noqa: N802
+    def onOneSecondTimer(self) -> None:
         """Nothing is put off."""

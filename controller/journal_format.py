@@ -126,7 +126,11 @@ def _later_group(data: bytes, offset: int, last_index: int) -> int | None:
         found = data.find(sought, offset + index_at)
         while found >= 0:
             start = found - index_at
-            if start + ENTRY_OVERHEAD <= len(data) and _ENTRY.unpack_from(data, start)[4] == 0 and _read_entry(data, start):
+            if (
+                start + ENTRY_OVERHEAD <= len(data)
+                and _ENTRY.unpack_from(data, start)[4] == 0
+                and _read_entry(data, start)
+            ):
                 return start
             found = data.find(sought, found + 1)
     return None

@@ -4,11 +4,11 @@ A wiped controller must not take part as if it knew the past: it could vote for 
 So a folder carries a marker, `quorum.properties`, that is written by hand or by the launcher and never by a start:
 
     state     written by                          what the controller may do
-    (none)    nobody: new, or wiped               nothing; it is a non-voter until its folder is formatted or re-admitted
+    (none)    nobody: new, or wiped               nothing; a non-voter until its folder is formatted or re-admitted
     new       `format_new`                        everything: it never voted or acked, so nothing was forgotten
     member    the first start of a new folder,    everything; journal and quorum-state must be there and sound
               or admission by the leader
-    learner   `readmit`                           takes entries from the leader; votes, campaigns and counts for a commit
+    learner   `readmit`                           takes entries from the leader; votes and counts for a commit
                                                   only once it is admitted (raft_learners.py), which makes it a member
 
 Moves: new -> member, learner -> member. `readmit` takes a folder without a marker, or sets aside what it holds, first.

@@ -52,9 +52,7 @@ def encode_answer(
     sender_id: NodeId, *, term: int, next_index: int, reset: bool, success: bool, learner_id: int
 ) -> RaftMessage:
     """The answer to an AppendEntries or InstallSnapshot of `term`."""
-    answer = NextNodeIndex(
-        term=term, next_node_index=next_index, reset=reset, success=success, learner_id=learner_id
-    )
+    answer = NextNodeIndex(term=term, next_node_index=next_index, reset=reset, success=success, learner_id=learner_id)
     return RaftMessage(sender_id=sender_id, next_node_index=answer)
 
 
@@ -86,9 +84,7 @@ def decode_append(message: AppendEntries) -> Append:
 
 def decode_part(message: InstallSnapshot) -> SnapshotPart:
     """:raises MalformedRaftMessageError: the part cannot be one of the whole it names"""
-    part = SnapshotPart(
-        message.last_index, message.last_term, message.offset, message.total_bytes, message.data
-    )
+    part = SnapshotPart(message.last_index, message.last_term, message.offset, message.total_bytes, message.data)
     if part.last_index < 1 or part.offset < 0 or part.offset + len(part.data) > part.total_bytes:
         raise MalformedRaftMessageError(f"snapshot part of {len(part.data)} bytes at {part.offset}")
     return part

@@ -1,8 +1,8 @@
 """One member of the quorum without threads, sockets or timers: messages, commands and time go in, messages come out.
 
-`RaftNode` drives it on an asyncio loop, the simulator in tests/harness/raft_network.py with a fake clock. Whoever drives
-it calls `step` after anything went in and whenever `next_step_s` has come; `step` ticks the library, syncs the journal
-and only then hands out what is to be sent.
+`RaftNode` drives it on an asyncio loop, the simulator in tests/harness/raft_network.py with a fake clock. Whoever
+drives it calls `tick` and `sync` after anything went in and whenever `next_step_s` has come, and sends what they
+return: `sync` hands out what may be said only once the journal is on the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .raft_contract import (
     RaftRole,
     StateMachine,
 )
-from .raft_hardening import CANDIDATE, LEADER, Applier, HardenedRaft
+from .raft_hardening import HardenedRaft
+from .raft_messages import CANDIDATE, LEADER, Applier
 from .snapshot_store import Snapshot, SnapshotStore
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class LibraryFactory(Protocol):
 
 
 class RaftCore:
-    """State and log of one controller. Every call may raise OSError or InvariantError: then it must not be used again."""
+    """State and log of one controller. A call that raises (OSError, InvariantError) ends its use."""
 
     def __init__(
         self,

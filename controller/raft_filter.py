@@ -100,7 +100,7 @@ def covers_snapshot(last_index: int, last_term: int, log: LogView, commit_index:
 
 
 def _mismatch(previous_index: int, held_term: int | None, log: LogView, commit_index: int) -> Answer:
-    """Asks for what comes after the last entry that may still match: one round trip for each term, not for each entry."""
+    """Asks for what comes after the last entry that may match: a round trip for each term, not for each entry."""
     if held_term is None:
         return Answer(log.last_index + 1, success=False, reset=True, commit_index=commit_index)
     index = previous_index

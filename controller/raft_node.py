@@ -1,8 +1,9 @@
 """A member of the metadata quorum on an asyncio loop, and the only importer of pysyncobj.
 
 The library is pinned to the release that was read line by line: what it does in private is overridden here
-(raft_hardening.py), and another release may do it in other places. Nothing of it is changed for others in the process:
-each node runs on a subclass of its own, whose methods see this node's clock and journal where the library reads globals.
+(raft_hardening.py), and another release may do it in other places. Nothing of it is changed for others in the
+process: each node runs on a subclass of its own, whose methods see this node's clock and journal where the library
+reads globals.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from .raft_contract import (
     StateMachine,
 )
 from .raft_core import RaftCore
-from .raft_hardening import Applier, HardenedRaft
+from .raft_hardening import HardenedRaft
+from .raft_messages import Applier
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +79,8 @@ class RaftNode:
     ) -> None:
         """`on_role_change(LEADER, term)` comes once all that was committed before that term is applied.
 
-        `on_failure` comes when the node can run no longer (the disk failed, an invariant broke): it has stopped, and the
-        process should, for its state cannot be trusted.
+        `on_failure` comes when the node can run no longer (the disk failed, an invariant broke): it has stopped, and
+        the process should, for its state cannot be trusted.
         """
         if node_id not in voters:
             raise ValueError(f"controller {node_id} is not among the voters {sorted(voters)}")
@@ -112,15 +114,15 @@ class RaftNode:
                 "data_folder_not_formatted node=%d folder=%s action=%s",
                 self._node_id,
                 self._data_folder,
-                "run `python -m klamm.controller.format`: `new` for a brand-new quorum, `readmit` for a wiped controller",
+                "python -m klamm.controller.format: `new` for a brand-new quorum, `readmit` for a wiped controller",
             )
             self._on_role_change(RaftRole.NON_VOTER, 0)
             return
         if folder.is_learner and len(self._voters) == 1:
             folder.close()
             raise DataFolderError(
-                f"{self._data_folder}: the only controller of its quorum has nobody to learn from; its data is lost, and "
-                "only a new quorum can begin here"
+                f"{self._data_folder}: the only controller of its quorum has nobody to learn from; its data is lost, "
+                "and only a new quorum can begin here"
             )
         try:
             self._core = make_core(

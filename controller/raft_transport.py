@@ -78,7 +78,7 @@ class GrpcRaftTransport(RaftServicer):
         peer = self._peers.get(node_id)
         return peer is not None and peer.connected
 
-    async def Exchange(  # noqa: N802
+    async def Exchange(
         self, request_iterator: AsyncIterator[RaftMessage], context: aio.ServicerContext[RaftMessage, RaftStreamEnd]
     ) -> RaftStreamEnd:
         """Takes another controller's messages until its stream ends."""
@@ -150,7 +150,7 @@ class _Peer:
                 wait_ms = min(2 * wait_ms, _RECONNECT_MS_MAX)
 
     async def _carry(self, call: Any) -> None:
-        """Writes what is queued until the stream breaks: a break shows at once, also while there is nothing to write."""
+        """Writes what is queued until the stream breaks; a break shows at once, also with nothing to write."""
         call.add_done_callback(lambda _: self._wake.set())
         while not call.done():
             while self._queue:

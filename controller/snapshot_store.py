@@ -48,7 +48,11 @@ class Snapshot:
         """None if the bytes are damaged."""
         start = len(MAGIC) + _CRC.size
         body = data[start:]
-        if not data.startswith(MAGIC) or len(body) < _HEAD.size or _CRC.pack(zlib.crc32(body)) != data[len(MAGIC) : start]:
+        if (
+            not data.startswith(MAGIC)
+            or len(body) < _HEAD.size
+            or _CRC.pack(zlib.crc32(body)) != data[len(MAGIC) : start]
+        ):
             return None
         before_index, before_term, before_length, last_index, last_term, last_length, length = _HEAD.unpack_from(body)
         if len(body) != _HEAD.size + before_length + last_length + length or last_index != before_index + 1:
@@ -154,12 +158,12 @@ class SnapshotStore:
         self._fresh_id = last_kept
         logger.info("snapshot_taken last_index=%d term=%d", last[1], last[2])
 
-    def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802
+    def checkSerializing(self) -> tuple[int, int | None]:
         """Says once that a snapshot was taken, and which entry the journal may begin with now."""
         fresh_id, self._fresh_id = self._fresh_id, None
         return (_NOT_SERIALIZING, None) if fresh_id is None else (_SUCCESS, fresh_id)
 
-    def getTransmissionData(self, transmissionID: Hashable) -> tuple[SnapshotPart, bool, bool]:  # noqa: N802, N803
+    def getTransmissionData(self, transmissionID: Hashable) -> tuple[SnapshotPart, bool, bool]:
         """The next part for this node, whether it is the first, and whether the last."""
         sending = self._sending.get(transmissionID)
         if sending is None:
@@ -176,11 +180,11 @@ class SnapshotStore:
             self._sending[transmissionID] = (snapshot, encoded, offset + len(data))
         return part, offset == 0, part.is_last
 
-    def setTransmissionData(self, data: Snapshot) -> bool:  # noqa: N802
+    def setTransmissionData(self, data: Snapshot) -> bool:
         """Stores a snapshot that came whole; True: it is on the disk."""
         self.store(data)
         return True
 
-    def cancelTransmisstion(self, transmissionID: Hashable) -> None:  # noqa: N802, N803
+    def cancelTransmisstion(self, transmissionID: Hashable) -> None:
         """The node cannot be reached: the next transmission begins anew."""
         self._sending.pop(transmissionID, None)

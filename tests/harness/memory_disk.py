@@ -1,7 +1,8 @@
-"""A disk in memory for `klamm.controller.file_system`: it can die in the middle of a write and forget what was not synced.
+"""A disk in memory for `klamm.controller.file_system`: it can die in a write and forget what was not synced.
 
-`kill` is what kill -9 does: what was written stays, for the kernel has it. `lose_power` is what a power cut does: of what
-was written since the last sync, any sectors may be there and any may not (a sector is never half written). `crash_after` makes an operation the last one.
+`kill` is what kill -9 does: what was written stays, for the kernel has it. `lose_power` is what a power cut does: of
+what was written since the last sync, any sectors may be there and any may not (a sector is never half written).
+`crash_after` makes an operation the last one.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from harness.memory_disk import DiskDiedError, MemoryDisk
 from klamm.controller.quorum_folder import MARKER, QuorumFolder, format_new, readmit
 from klamm.controller.raft_contract import Entry, NotRaftLeaderError, RaftConfig, RaftRole
 from klamm.controller.raft_core import RaftCore
-from klamm.controller.raft_hardening import LEADER
+from klamm.controller.raft_messages import LEADER
 from klamm.controller.raft_node import make_core
 from klamm.proto.identifiers import NodeId
 from klamm.proto.raft_pb2 import RaftMessage
