@@ -400,4 +400,4 @@ def _raise_first(outcomes: Iterable[tuple[str, Any]]) -> None:
         if outcome.error_code:
             code = ErrorCode.of(outcome.error_code)
             message = outcome.error_message or code.message
-            raise error_for(code, message if name in message else f"{name}: {message}")
+            raise error_for(code, message if repr(name) in message else f"{name}: {message}")
