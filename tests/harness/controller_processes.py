@@ -27,6 +27,8 @@ class ControllerProcess:
 
     def start(self, *arguments: str) -> None:
         """Starts it without waiting."""
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "klamm.controller", "--config", str(self.config_path), *arguments],
