@@ -130,13 +130,14 @@ def clean(
 def demo_failover(
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view, also on a terminal.")] = False,
     keep: Annotated[Path | None, typer.Option(help="A new folder for data and logs, which stays afterwards.")] = None,
+    lines: Annotated[int | None, typer.Option(min=1, help="Only so many lines, instead of all (some 20 MB).")] = None,
 ) -> None:
     """Kills brokers and controllers under load, then checks every record; exits 1 if one was lost."""
     from .demo import run_failover_demo
 
     if keep is not None and keep.exists():
         raise typer.BadParameter(f"{keep} is there already", param_hint="--keep")
-    raise typer.Exit(run_failover_demo(plain=plain or not sys.stdout.isatty(), keep=keep))
+    raise typer.Exit(run_failover_demo(plain=plain or not sys.stdout.isatty(), keep=keep, lines_max=lines))
 
 
 def _existing_or_new(

@@ -51,13 +51,13 @@ class DemoOutcome:
         return not self.verdict.breaches and not self.failures
 
 
-def run_failover_demo(*, plain: bool, keep: Path | None = None) -> int:
+def run_failover_demo(*, plain: bool, keep: Path | None = None, lines_max: int | None = None) -> int:
     """Runs it and prints what happened; 0 if all was well, 1 on any breach. `keep` is a folder for data and logs."""
     began = time.monotonic()
     print("starting 3 controllers and 3 brokers ...", flush=True)
     with LocalCluster(data_folder=keep, broker_config=BROKER_CONFIG, controller_config=CONTROLLER_CONFIG) as cluster:
         print(f"up after {time.monotonic() - began:.1f} s: {cluster.bootstrap_servers}", flush=True)
-        body = read_body()
+        body = read_body(lines_max=lines_max)
         outcome = _run(cluster, body, PlainView() if plain else LiveView())
     _report(outcome, time.monotonic() - began)
     return 0 if outcome.passed else 1
