@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from uuid import UUID
 
+from harness.fake_file_system import FakeFileSystem
 from harness.simulated_network import SimulatedStream, SimulatedTransport
 from harness.virtual_loop import VirtualClock, VirtualLoop
 from klamm.broker.log.log_manager import LogManager, LogManagerConfig
@@ -44,10 +44,11 @@ LAG_MS = 600
 class SimulatedBroker:
     """One broker's disk, and its process while it runs."""
 
-    def __init__(self, cluster: SimulatedCluster, broker_id: BrokerId, folder: Path) -> None:
+    def __init__(self, cluster: SimulatedCluster, broker_id: BrokerId) -> None:
         self.broker_id = broker_id
         self.cluster = cluster
-        self.folder = folder
+        self.disk = FakeFileSystem()
+        self.lost_data_in_epoch = BrokerEpoch(-1)  # the last incarnation that a power cut ended
         self.running = False
         self.log_manager: LogManager | None = None
         self.manager: ReplicaManager | None = None
@@ -62,10 +63,11 @@ class SimulatedBroker:
         assert not self.running
         self.running = True
         self.log_manager = LogManager.open(
-            self.folder,
+            f"/broker-{self.broker_id}",
             node_id=self.broker_id,
             clock=self.clock,
             config=LogManagerConfig(checkpoint_interval_ms=5_000, recovery_threads=1),
+            file_system=self.disk,
         )
         self.image = MetadataImage.empty()
         self.tasks = [asyncio.create_task(self._run(self.log_manager), name=f"broker-{self.broker_id}")]
@@ -143,6 +145,17 @@ class SimulatedBroker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await log_manager.shutdown(clean=False)
+        self.disk.crash()
+
+    async def cut_power(self) -> None:
+        """As `kill`, and what was not synced to the disk may be gone."""
+        self.lost_data_in_epoch = self.epoch
+        await self.kill()
+        self.disk.power_cut(self.cluster.random)
+
+    def segment(self, topic: str, number: int) -> str:
+        """Path of the first segment of a partition here."""
+        return f"/broker-{self.broker_id}/{topic}-{number}/00000000000000000000.log"
 
     async def stop(self) -> None:
         """A stop in good order, short of moving the leaderships first."""
@@ -163,7 +176,7 @@ class SimulatedBroker:
 class SimulatedCluster:
     """`brokers` brokers with ids 1, 2, ..."""
 
-    def __init__(self, loop: VirtualLoop, random: Random, folder: Path, brokers: int = 3) -> None:
+    def __init__(self, loop: VirtualLoop, random: Random, brokers: int = 3) -> None:
         self.loop = loop
         self.random = random
         self.state = ControllerState.empty()
@@ -172,10 +185,7 @@ class SimulatedCluster:
         self.controller_delays_ms: tuple[float, ...] = (0.5, 1.0, 5.0)
         self.metadata_delays_ms: tuple[float, ...] = (0.5, 1.0, 3.0, 50.0)
         self.errors: list[Exception] = []
-        self.brokers = {
-            BrokerId(number): SimulatedBroker(self, BrokerId(number), folder / f"broker-{number}")
-            for number in range(1, brokers + 1)
-        }
+        self.brokers = {BrokerId(number): SimulatedBroker(self, BrokerId(number)) for number in range(1, brokers + 1)}
         self._cut: set[frozenset[int]] = set()  # pairs; 0 is the controller
         self._streams: list[SimulatedStream] = []
         self._changed = asyncio.Event()

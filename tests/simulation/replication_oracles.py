@@ -7,7 +7,7 @@ from typing import Any
 from harness.simulated_cluster import SimulatedBroker, SimulatedCluster
 from klamm.broker.log.partition_log import PartitionLog
 from klamm.broker.partition import Partition
-from klamm.cluster.image import PartitionImage
+from klamm.cluster.image import MetadataImage, PartitionImage
 from klamm.proto.identifiers import Offset, TopicIdPartition
 from klamm.proto.record_batch import batches
 
@@ -53,6 +53,7 @@ class Oracles:
     # --- while it runs ---------------------------------------------------------------------------------------
 
     def step(self) -> None:
+        self.commit()
         for broker, partition in self.replicas():
             log = partition.log
             assert log.log_start_offset <= partition.high_watermark <= log.log_end_offset
@@ -85,7 +86,7 @@ class Oracles:
         self._partition_epochs[key] = state.isr.partition_epoch
         for member in state.isr.maximal:
             log = self._log_of(member, tp)
-            if log is not None:
+            if log is not None and self._holds_its_word(member, broker.image):
                 assert high_watermark <= log.log_end_offset, f"rule 5: {partition} is past the log end of {member}"
         latest = partition.log.epoch_cache.latest_epoch
         assert latest == epoch or partition.failure is not None, "rule 13: a leader without its epoch in the cache"
@@ -99,6 +100,12 @@ class Oracles:
         log_manager = self._cluster.brokers[broker_id].log_manager  # type: ignore[index]
         return None if log_manager is None else log_manager.get(tp)
 
+    def _holds_its_word(self, broker_id: int, seen_by: MetadataImage) -> bool:
+        """False while a broker that lost data is known by its old registration only (rule 19)."""
+        broker = self._cluster.brokers[broker_id]  # type: ignore[index]
+        registered = seen_by.brokers.get(broker.broker_id)
+        return registered is None or registered.broker_epoch > broker.lost_data_in_epoch
+
     def commit(self) -> None:
         """Rules 7 and 8, seen from outside: whoever is in the ISR or eligible to lead holds all that was acked."""
         for _, image in self._cluster.image.partitions():
@@ -107,7 +114,7 @@ class Oracles:
                 continue
             for member in (*image.isr, *image.eligible_leader_replicas):
                 log = self._log_of(member, image.topic_id_partition)
-                if log is not None:
+                if log is not None and self._holds_its_word(member, self._cluster.image):
                     assert log.log_end_offset > max(acked), f"rule 3: {member} lacks acked records of {image}"
 
     def saw(self, tp: TopicIdPartition, records: bytes, high_watermark: int) -> None:
