@@ -65,19 +65,19 @@ CRASH_GRACE_MS = NodeConfigKey(
 RAFT_HEARTBEAT_MS = NodeConfigKey(
     "controller.quorum.heartbeat.interval.ms",
     parse_int(minimum=5, maximum=10_000),
-    200,
+    _RAFT.heartbeat_interval_ms,
     "time between two words of the leader to the other controllers",
 )
 ELECTION_TIMEOUT_MIN_MS = NodeConfigKey(
     "controller.quorum.election.timeout.min.ms",
     parse_int(minimum=20, maximum=60_000),
-    700,
+    _RAFT.election_timeout_ms_min,
     "the shortest wait without word from a leader before an election",
 )
 ELECTION_TIMEOUT_MAX_MS = NodeConfigKey(
     "controller.quorum.election.timeout.max.ms",
     parse_int(minimum=20, maximum=60_000),
-    1_200,
+    _RAFT.election_timeout_ms_max,
     "the longest wait without word from a leader before an election",
 )
 LEADER_FALLBACK_TIMEOUT_MS = NodeConfigKey(
