@@ -140,6 +140,7 @@ class ConsumerCore:
             raise IllegalStateError("the consumer is closed")
         polled: Polled = {}
         remaining = records_max
+        room = False  # something was read out, so that more may be fetched
         with self.lock:
             for topic_partition in list(self._order):
                 position = self.positions.get(topic_partition)
@@ -151,6 +152,7 @@ class ConsumerCore:
                     if polled:
                         break  # the error is raised again by the next poll, after what is good
                     raise
+                room |= position.wants_data
                 if found:
                     polled[topic_partition] = found
                     remaining -= len(found)
@@ -159,7 +161,7 @@ class ConsumerCore:
                 self._order.append(topic_partition)
                 if remaining <= 0:
                     break
-        if polled:
+        if room:
             self.fetcher.wake()
         return self._deserialized(polled) if self._deserializes else polled
 

@@ -6,6 +6,7 @@ failed) or split (replaced by smaller ones, because the broker found it too larg
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ class ProducerBatch:
         self.error: KafkaError | None = None
         self.done = False
         self.parts: list[tuple[int, ProducerBatch]] | None = None  # (first index, batch) after a split
-        self.listeners: list[Listener] = []
+        self.listeners: deque[Listener] = deque()
 
     def succeed(self, base_offset: int, log_append_time_ms: int) -> None:
         """The broker has it; `base_offset` is -1 where that is not known."""
@@ -82,7 +83,7 @@ class ProducerBatch:
     def add_listener(self, listener: Listener) -> None:
         """Calls `listener` once when the batch is done: now, if it is already.
 
-        Needs no lock: both ends take listeners off with pop(), and of two that race for one only one gets it.
+        Needs no lock: both ends take listeners off with popleft(), and of two that race for one only one gets it.
         """
         self.listeners.append(listener)
         if self.done:
@@ -107,7 +108,7 @@ class ProducerBatch:
         listeners = self.listeners
         while listeners:
             try:
-                listener = listeners.pop(0)
+                listener = listeners.popleft()
             except IndexError:
                 return
             listener()
