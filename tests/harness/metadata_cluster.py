@@ -67,6 +67,7 @@ class MetadataCluster:
     controller_epoch: int = 1
     count: int = 0
     last_command: Command = field(default_factory=Command)
+    last_records: tuple[metadata_pb2.MetadataRecord, ...] = ()
 
     @property
     def image(self) -> MetadataImage:
@@ -89,6 +90,7 @@ class MetadataCluster:
         assert applied.response.error_code != ErrorCode.UNKNOWN_SERVER_ERROR, applied.response
         check_step(self.state, applied)
         self.state = applied.state
+        self.last_records = applied.records
         return applied
 
     def become_controller(self, epoch: int = 1, controller_id: int = 0) -> CommandResponse:
