@@ -14,6 +14,7 @@ from uuid import UUID
 from ..proto import broker_pb2, broker_pb2_grpc
 from ..proto.errors import ErrorCode, KafkaError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NONE_ID, LeaderEpoch, Offset, TopicPartition
+from .answer_budget import AnswerBudget
 from .description import describe_metadata, leader_hint
 from .grpc_admin import AdminCalls, AdminRooms
 from .grpc_errors import Context, abort
@@ -33,6 +34,8 @@ PRODUCE_REQUESTS_IN_FLIGHT_MAX: Final = 256
 """Of one stream; past that it is not read on until an answer has gone out, so a client that stops reading its answers
 stops being read and holds no more memory than this many answers."""
 FETCH_BYTES_MAX: Final = GRPC_MESSAGE_BYTES_MAX // 2
+UNREAD_FETCH_BYTES_MAX: Final = FETCH_BYTES_MAX
+"""Of one connection: past that its fetches wait until it reads. gRPC keeps an answer about three times until then."""
 WAIT_MS_MAX: Final = 300_000
 
 _WITH_LEADER_HINT: Final = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
@@ -54,6 +57,7 @@ class BrokerService(AdminCalls, broker_pb2_grpc.BrokerServicer):
         super().__init__(rooms)
         self._replica_manager = replica_manager
         self._producer_ids = producer_ids
+        self._unread = AnswerBudget(UNREAD_FETCH_BYTES_MAX)
 
     # --- produce ---------------------------------------------------------------------------------------------
 
@@ -131,6 +135,7 @@ class BrokerService(AdminCalls, broker_pb2_grpc.BrokerServicer):
             await abort(
                 context, ErrorCode.INVALID_REQUEST, f"a request may name {PARTITIONS_PER_REQUEST_MAX} partitions"
             )
+        peer = context.peer()
         outcomes = await self._replica_manager.fetch(
             [
                 PartitionFetch(
@@ -148,7 +153,13 @@ class BrokerService(AdminCalls, broker_pb2_grpc.BrokerServicer):
             min_bytes=max(0, request.min_bytes),
             max_bytes=max(0, min(request.max_bytes, FETCH_BYTES_MAX)),
             read_committed=request.isolation_level == broker_pb2.READ_COMMITTED,
+            admit=lambda: self._unread.admit(peer),
         )
+        size_bytes = sum(len(outcome.records) for outcome in outcomes)
+        if size_bytes:
+            self._unread.hold(peer, size_bytes)
+            # The stubs ask for a class where grpc takes any function.
+            context.add_done_callback(lambda _: self._unread.release(peer, size_bytes))  # type: ignore[arg-type]
         return broker_pb2.FetchResponse(
             partitions=[
                 self._fetch_answer(partition, outcome)

@@ -218,8 +218,14 @@ class ReplicaManager:
         min_bytes: int,
         max_bytes: int,
         read_committed: bool = False,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> list[FetchOutcome]:
-        """Reads up to the high watermark; waits for `min_bytes` unless there is something else to tell."""
+        """Reads up to the high watermark; waits for `min_bytes` unless there is something else to tell.
+
+        `admit` is awaited before each reading: whoever asks can be made to wait without holding what was read.
+        """
+        if admit is not None:
+            await admit()
         outcomes = self._read(requests, max_bytes)
         size_bytes = sum(len(outcome.records) for outcome in outcomes)
         if (
@@ -241,6 +247,8 @@ class ReplicaManager:
         finally:
             self._fetch_timer.discard(waiting)
             waiting.finish()
+        if admit is not None:
+            await admit()
         return self._read(requests, max_bytes)
 
     def _read(self, requests: Sequence[PartitionFetch], max_bytes: int) -> list[FetchOutcome]:
