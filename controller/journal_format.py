@@ -121,7 +121,8 @@ def _require_torn(data: bytes, offset: int, synced_end: int, entries: list[Entry
 def _later_group(data: bytes, offset: int, last_index: int) -> int | None:
     """Where an entry that begins a group stands after `offset`: it was written after all before it was synced."""
     index_at = 8  # in _ENTRY
-    for index in range(last_index + 2, last_index + 2 + _LATER_ENTRIES_SOUGHT):
+    room = min(_LATER_ENTRIES_SOUGHT, (len(data) - offset) // ENTRY_OVERHEAD)
+    for index in range(last_index + 2, last_index + 2 + room):
         sought = index.to_bytes(8, "little")
         found = data.find(sought, offset + index_at)
         while found >= 0:

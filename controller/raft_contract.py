@@ -19,6 +19,9 @@ Entry = tuple[bytes, int, int]
 
 REGULAR: Final = b"\x00"
 """First byte of an entry that holds a command."""
+COMMAND_BYTES_MAX: Final = 1024 * 1024
+"""Not a setting: a journal may hold commands from before it was lowered, and one that does not fit a message would
+have to go in parts, which the library pickles."""
 NO_OP: Final = b"\x01"
 """An entry that holds none: a new leader's first one, and what stands for the empty command."""
 
@@ -103,7 +106,6 @@ class RaftConfig:
     snapshot_entries_max: int = 10_000  # applied since the last snapshot
     snapshot_bytes_max: int = 16 * 1024 * 1024
     snapshot_chunk_bytes: int = 1024 * 1024
-    append_bytes_max: int = 4 * 1024 * 1024  # entries in one message; a command must be smaller
 
     def __post_init__(self) -> None:
         if self.election_timeout_ms_min <= 3 * self.heartbeat_interval_ms:

@@ -17,6 +17,7 @@ from ..proto.identifiers import NodeId
 from ..proto.raft_pb2 import RaftMessage
 from .quorum_folder import QuorumFolder
 from .raft_contract import (
+    COMMAND_BYTES_MAX,
     NO_OP,
     REGULAR,
     Entry,
@@ -150,8 +151,8 @@ class RaftCore:
         """
         if self.role is not RaftRole.LEADER:
             raise NotRaftLeaderError(self.leader_id)
-        if len(command) >= self._config.append_bytes_max:
-            raise ValueError(f"a command of {len(command)} bytes; the limit is {self._config.append_bytes_max}")
+        if len(command) > COMMAND_BYTES_MAX:
+            raise ValueError(f"a command of {len(command)} bytes; the limit is {COMMAND_BYTES_MAX}")
         index = self.last_index + 1
         self._folder.journal.add(REGULAR + command if command else NO_OP, index, self.term)
         self._pending[index] = completion

@@ -27,6 +27,7 @@ from ..proto.raft_pb2 import RaftMessage
 from .file_system import FileSystem
 from .quorum_folder import QuorumFolder, readmit
 from .raft_contract import (
+    COMMAND_BYTES_MAX,
     DataFolderError,
     NotRaftLeaderError,
     OutcomeUnknownError,
@@ -353,7 +354,7 @@ def _library_config(config: RaftConfig) -> Any:
         # "Batch" only means that the library does not send by itself: send_what_is_new does, after every step.
         appendEntriesUseBatch=True,
         appendEntriesPeriod=config.heartbeat_interval_ms / 1000,
-        appendEntriesBatchSizeBytes=config.append_bytes_max,
+        appendEntriesBatchSizeBytes=2 * COMMAND_BYTES_MAX,  # no entry is as large: none is sent in pickled parts
         raftMinTimeout=config.election_timeout_ms_min / 1000,
         raftMaxTimeout=config.election_timeout_ms_max / 1000,
         connectionTimeout=config.election_timeout_ms_max / 1000,

@@ -1,0 +1,323 @@
+"""RaftNode and its gRPC transport, over loopback and real files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import statistics
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+from harness.raft_network import LogMachine
+from harness.raft_quorum import Quorum, run_quorum
+from klamm.controller.file_system import JournalFile, PosixFile, PosixFileSystem
+from klamm.controller.quorum_folder import MARKER, format_new
+from klamm.controller.raft_contract import COMMAND_BYTES_MAX
+from klamm.controller.raft_node import (
+    DataFolderError,
+    NotRaftLeaderError,
+    OutcomeUnknownError,
+    RaftConfig,
+    RaftNode,
+    RaftRole,
+)
+from klamm.proto.identifiers import NodeId
+from klamm.proto.raft_pb2 import AppendEntries, RaftMessage, RequestVote
+from klamm.proto.raft_pb2_grpc import RaftStub
+
+
+def test_commands_are_applied_on_every_node_and_answered(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        assert await leader.propose(b"one", timeout_ms=5_000) == b"done one"
+        answers = await asyncio.gather(*(leader.propose(b"c%d" % n, timeout_ms=10_000) for n in range(300)))
+        assert answers == [b"done c%d" % n for n in range(300)]
+        assert await leader.propose(b"", timeout_ms=5_000) == b""
+        await quorum.until(lambda: all(n.last_applied == leader.last_index for n in quorum.nodes.values()), "lag")
+        histories = [machine.applied for machine in quorum.machines.values()]
+        assert histories[0] == histories[1] == histories[2]
+        assert [command for _, command in histories[0]] == ["one"] + [f"c{n}" for n in range(300)]
+        await quorum.until(lambda: all(leader.lag_of(node_id) == 0 for node_id in quorum.voters), "acks")
+        assert leader.commit_index == leader.last_index
+        assert all(leader.is_reachable(node_id) for node_id in quorum.voters)
+
+    run_quorum(tmp_path, test)
+
+
+def test_a_follower_says_who_leads(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        follower = next(node for node in quorum.nodes.values() if node is not leader)
+        await quorum.until(lambda: follower.leader_id is not None, "no heartbeat")
+        before = leader.last_index
+        with pytest.raises(NotRaftLeaderError) as error:
+            await follower.propose(b"x", timeout_ms=1_000)
+        assert error.value.leader_id == quorum.id_of(leader)
+        assert leader.last_index == before
+        assert follower.lag_of(NodeId(0)) is None
+
+    run_quorum(tmp_path, test)
+
+
+def test_the_leader_dies_and_another_takes_over_with_all_that_was_acked(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        for number in range(20):
+            await leader.propose(b"c%d" % number, timeout_ms=5_000)
+        dead = quorum.id_of(leader)
+        await quorum.stop(dead)
+        begin = time.monotonic()
+        second = await quorum.leader()
+        assert time.monotonic() - begin < 3
+        assert second.term > 1
+        await second.propose(b"after", timeout_ms=5_000)
+        await quorum.start(dead)
+        await quorum.until(lambda: quorum.nodes[dead].last_applied == second.last_index, "does not catch up")
+        assert len({tuple(machine.applied) for machine in quorum.machines.values()}) == 1
+        assert len(quorum.machines[dead].applied) == 21
+
+    run_quorum(tmp_path, test)
+
+
+def test_everything_is_there_after_a_restart_of_all_and_with_snapshots(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        away = next(node_id for node_id in quorum.voters if quorum.nodes[node_id] is not leader)
+        await quorum.stop(away)
+        for block in range(5):
+            await asyncio.gather(*(leader.propose(b"%d.%d" % (block, n), timeout_ms=10_000) for n in range(100)))
+        assert (tmp_path / str(quorum.id_of(leader)) / "metadata.snapshot").exists()
+        await quorum.start(away)
+        await quorum.until(lambda: quorum.nodes[away].last_applied >= leader.commit_index, "no snapshot came")
+        assert len(quorum.machines[away].applied) == 500
+        await quorum.stop()
+        await quorum.start()
+        leader = await quorum.leader()
+        await quorum.until(lambda: all(n.last_applied == leader.last_index for n in quorum.nodes.values()), "lag")
+        assert {len(machine.applied) for machine in quorum.machines.values()} == {500}
+
+    run_quorum(tmp_path, test)
+
+
+def test_leadership_is_announced_once_all_before_it_is_applied(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        for number in range(30):
+            await leader.propose(b"c%d" % number, timeout_ms=5_000)
+        await quorum.stop()
+        quorum.roles.clear()
+        applied_when_announced: list[int] = []
+        note = quorum._role_noter
+
+        def noter(node_id: NodeId):  # type: ignore[no-untyped-def]
+            def noted(role: RaftRole, term: int) -> None:
+                if role is RaftRole.LEADER:
+                    applied_when_announced.append(len(quorum.machines[node_id].applied))
+                note(node_id)(role, term)
+
+            return noted
+
+        quorum._role_noter = noter  # type: ignore[method-assign]
+        await quorum.start()
+        leader = await quorum.leader()
+        assert applied_when_announced == [30]
+        leader_id = quorum.id_of(leader)
+        await quorum.stop(leader_id)
+        mine = [(role, term) for node_id, role, term in quorum.roles if node_id == leader_id]
+        assert [role for role, _ in mine][-2:] == [RaftRole.LEADER, RaftRole.FOLLOWER]
+
+    run_quorum(tmp_path, test)
+
+
+def test_a_command_without_a_majority_has_an_unknown_outcome_and_the_leader_steps_down(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        leader_id = quorum.id_of(leader)
+        await quorum.stop(*(node_id for node_id in quorum.voters if node_id != leader_id))
+        with pytest.raises(OutcomeUnknownError, match="within 50 ms"):
+            await leader.propose(b"too late", timeout_ms=50)
+        with pytest.raises(OutcomeUnknownError, match="leadership was lost"):
+            await leader.propose(b"alone", timeout_ms=10_000)
+        assert leader.role is not RaftRole.LEADER
+        with pytest.raises(NotRaftLeaderError):
+            await leader.propose(b"x", timeout_ms=1_000)
+        assert not any(leader.is_reachable(node_id) for node_id in quorum.voters if node_id != leader_id)
+
+    run_quorum(tmp_path, test)
+
+
+def test_a_single_controller_is_a_quorum(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        for number in range(3):
+            await quorum.start()
+            leader = await quorum.leader()
+            await leader.propose(b"c%d" % number, timeout_ms=5_000)
+            assert len(quorum.machines[NodeId(0)].applied) == number + 1
+            await quorum.stop()
+        RaftNode.readmit(tmp_path / "0", "test", set_aside=True)
+        with pytest.raises(DataFolderError, match="nobody to learn from"):
+            await quorum.start()
+
+    run_quorum(tmp_path, test, nodes=1)
+
+
+def test_a_wiped_controller_waits_for_the_operator_and_comes_back(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        wiped = next(node_id for node_id in quorum.voters if quorum.nodes[node_id] is not leader)
+        await leader.propose(b"x", timeout_ms=5_000)
+        await quorum.stop(wiped)
+        for file in (tmp_path / str(wiped)).iterdir():
+            file.unlink()
+        await quorum.start(wiped)
+        node = quorum.nodes[wiped]
+        assert (node.role, node.is_voter, node.last_index) == (RaftRole.NON_VOTER, False, 0)
+        assert not (tmp_path / str(wiped) / MARKER).exists()
+        with pytest.raises(NotRaftLeaderError):
+            await node.propose(b"x", timeout_ms=1_000)
+        await quorum.stop(wiped)
+        RaftNode.readmit(tmp_path / str(wiped), "test")
+        await quorum.start(wiped)
+        node = quorum.nodes[wiped]
+        assert not node.is_voter
+        await quorum.until(lambda: node.is_voter, "is not admitted")
+        assert quorum.machines[wiped].applied == quorum.machines[quorum.id_of(leader)].applied
+
+    run_quorum(tmp_path, test)
+
+
+class FailingDisk(PosixFileSystem):
+    """Its journals cannot be synced any more once `failing` is set."""
+
+    failing = False
+
+    def open(self, path: Path) -> JournalFile:
+        disk = self
+
+        class File(PosixFile):
+            def sync(self) -> None:
+                if disk.failing:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                super().sync()
+
+        return File(path)
+
+
+def test_a_node_whose_disk_fails_acks_nothing_and_stops(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        disk = FailingDisk()
+        await quorum.start(0, 1, 2, file_system=disk)
+        leader = await quorum.leader()
+        disk.failing = True
+        with pytest.raises(OutcomeUnknownError):
+            await leader.propose(b"x", timeout_ms=5_000)
+        await quorum.until(lambda: len(quorum.failures) >= 1, "nothing failed")
+        assert isinstance(quorum.failures[0][1], OSError)
+        assert not any(machine.applied for machine in quorum.machines.values())
+        assert leader.role is not RaftRole.LEADER
+
+    run_quorum(tmp_path, test)
+
+
+def test_a_state_machine_that_raises_stops_the_node(tmp_path: Path) -> None:
+    class Machine(LogMachine):
+        def apply(self, command: bytes, index: int, term: int) -> bytes:
+            raise ValueError("a bug")
+
+    async def test(quorum: Quorum) -> None:
+        await quorum.start(0, machine=Machine())
+        leader = await quorum.leader()
+        with pytest.raises(OutcomeUnknownError):
+            await leader.propose(b"x", timeout_ms=5_000)
+        assert [str(error) for _, error in quorum.failures] == ["a bug"]
+
+    run_quorum(tmp_path, test, nodes=1)
+
+
+def test_a_command_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        with pytest.raises(ValueError, match="the limit is"):
+            await leader.propose(bytes(COMMAND_BYTES_MAX + 1), timeout_ms=1_000)
+        large = b"x" * COMMAND_BYTES_MAX
+        answers = await asyncio.gather(*(leader.propose(large, timeout_ms=20_000) for _ in range(3)))
+        assert answers == [b"done " + large] * 3
+
+    patient = RaftConfig(
+        election_timeout_ms_min=10_000, election_timeout_ms_max=20_000, leader_fallback_timeout_ms=10_000
+    )
+    run_quorum(tmp_path, test, config=patient)
+
+
+def test_messages_of_strangers_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        term = leader.term
+        vote = RequestVote(term=99, last_log_index=99, last_log_term=99)
+        append = AppendEntries(term=99, commit_index=99)
+        strangers = [
+            RaftMessage(sender_id=1, cluster_token="other", request_vote=vote),
+            RaftMessage(sender_id=1, request_vote=vote),
+            RaftMessage(sender_id=7, cluster_token="test", append_entries=append),
+        ]
+        for message in strangers:
+            async with aio.insecure_channel("{}:{}".format(*quorum.voters[quorum.id_of(leader)])) as channel:
+                call = RaftStub(channel).Exchange()
+                await call.write(message)
+                with pytest.raises(aio.AioRpcError) as error:
+                    await call
+                assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert (leader.term, leader.role) == (term, RaftRole.LEADER)
+
+    run_quorum(tmp_path, test)
+    assert caplog.text.count("raft_message_refused") == 3
+
+
+def test_two_quorums_do_not_mix(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        (tmp_path / "2" / MARKER).unlink()
+        format_new(tmp_path / "2", "other")
+        await quorum.start()
+        await quorum.leader()
+        assert quorum.nodes[NodeId(2)].term == 0
+        assert quorum.nodes[NodeId(2)].role is not RaftRole.LEADER
+
+    run_quorum(tmp_path, test)
+
+
+def test_stopping_twice_and_before_the_start_is_harmless(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        node = quorum.nodes[NodeId(0)]
+        await node.stop()
+        await node.stop()
+        assert node.role is RaftRole.NON_VOTER
+
+    run_quorum(tmp_path, test)
+
+
+def test_a_commit_takes_milliseconds(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        times = []
+        for _ in range(200):
+            begin = time.perf_counter()
+            await leader.propose(b"x", timeout_ms=5_000)
+            times.append(time.perf_counter() - begin)
+        assert statistics.median(times) < 0.05  # about 2 ms on an idle machine; the library's batching takes 200
+
+    run_quorum(tmp_path, test)
