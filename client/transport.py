@@ -6,8 +6,13 @@ once, and whoever called decides where to go next.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+
+# Before grpc is imported, which reads it once: a broker that dies is our business to report, not a line on the user's
+# terminal. Whoever sets the variable gets what they ask for.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import grpc
 import grpc.aio
