@@ -45,6 +45,8 @@ class Run:
         cluster, random = self.cluster, self.random
         await cluster.start()
         configs = {"segment_bytes": "1000"} if random.random() < 0.3 else {}
+        if random.random() < 0.3:
+            configs["min_insync_replicas"] = "1"
         cluster.create_topic(TOPIC, [random.sample([1, 2, 3], 3) for _ in range(2)], **configs)
         cluster.loss = random.choice((0.0, 0.0, 0.2))
         cluster.delays_ms = random.choice((cluster.delays_ms, (0.2, 1.0, 30.0), (1.0, 20.0, 150.0)))
