@@ -15,9 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from ..proto.broker_pb2 import InitProducerIdRequest, PartitionProduceRequest, PartitionProduceResponse, ProduceRequest
+from ..proto.broker_pb2 import PartitionProduceRequest, PartitionProduceResponse, ProduceRequest
 from ..proto.errors import ErrorCode, KafkaError, KafkaTimeoutError, NetworkError, NodeNotReadyError, error_for
-from ..proto.identifiers import NONE_ID
 from ..proto.record_batch import HEADER_SIZE
 from . import record_codec
 from .accumulator import Accumulator
@@ -29,13 +28,13 @@ from .metadata_cache import BrokerAddress, Leader
 from .partition_queue import PartitionQueue
 from .produce_stream import ProduceStream, SentBatch
 from .producer_batch import ProducerBatch
+from .producer_id_source import ProducerIdSource
 
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.1
 _STALLED_AFTER_MS: Final = 500
 """A request that has waited this long makes the producer look whether its leader still leads."""
-_PRODUCER_ID_ATTEMPT_MS: Final = 2000
 _REFRESH_WAIT_MS: Final = 25.0
 _OUTCOME_UNKNOWN: Final = frozenset(
     {
@@ -82,8 +81,12 @@ class Sender:
         self._on_release = on_release  # memory came free; called without the lock
         self._compression = record_codec.compression_number(config.compression_type)
         self._streams: dict[int, ProduceStream] = {}
-        self._producer_id = -1
-        self._producer_id_task: asyncio.Task[None] | None = None
+        self._producer_ids = ProducerIdSource(
+            cluster,
+            timeout_ms=config.request_timeout_ms,
+            on_ready=self.wake_here,
+            on_refused=self._fail_unsent,
+        )
         self._refresh_task: asyncio.Task[None] | None = None
         self._refresh_backoff = Backoff(cluster.random, initial_ms=_REFRESH_WAIT_MS)
         self._tick: asyncio.TimerHandle | None = None
@@ -112,10 +115,10 @@ class Sender:
         for handle in (self._tick, self._timer):
             if handle is not None:
                 handle.cancel()
-        tasks = [task for task in (self._producer_id_task, self._refresh_task) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._producer_ids.close()
+        if self._refresh_task is not None:
+            self._refresh_task.cancel()
+            await asyncio.gather(self._refresh_task, return_exceptions=True)
         for stream in self._streams.values():
             await stream.close()
         with self._lock:
@@ -190,7 +193,7 @@ class Sender:
                 break
             batch = queue.take()
             if batch is None:
-                self._need_producer_id()
+                self._producer_ids.request()
                 continue
             queue.sent_to = broker_id
             self._accumulator.served(queue)
@@ -298,7 +301,7 @@ class Sender:
         else:
             if code in (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.PRODUCER_FENCED):
                 queue.producer_id_lost()
-                self._producer_id = -1
+                self._producer_ids.request()
             self._fail(queue, batch, error_for(code, message))
 
     def _on_broken(self, stream: ProduceStream, sent: list[SentBatch], error: KafkaError) -> None:
@@ -409,35 +412,11 @@ class Sender:
         self.wake_here()
 
     def _adopt_producer_id(self, queue: PartitionQueue) -> bool:
-        if self._producer_id < 0 or self._producer_id == queue.spent_producer_id:
-            self._need_producer_id()
+        if self._producer_ids.producer_id < 0 or self._producer_ids.producer_id == queue.spent_producer_id:
+            self._producer_ids.request()
             return False
-        queue.adopt_producer_id(self._producer_id, 0)
+        queue.adopt_producer_id(self._producer_ids.producer_id, 0)
         return True
-
-    def _need_producer_id(self) -> None:
-        if self._producer_id_task is None or self._producer_id_task.done():
-            self._producer_id_task = self._loop.create_task(self._init_producer_id())
-
-    async def _init_producer_id(self) -> None:
-        try:
-            response = await self._cluster.call_any(
-                "InitProducerId",
-                InitProducerIdRequest(producer_id=NONE_ID, producer_epoch=NONE_ID),
-                self._config.request_timeout_ms,
-                attempt_ms=_PRODUCER_ID_ATTEMPT_MS,
-            )
-            code = ErrorCode.of(response.error_code)
-            if code is ErrorCode.NONE:
-                self._producer_id = response.producer_id
-            elif not code.retriable:
-                raise error_for(code, response.error_message)
-        except KafkaError as error:
-            logger.warning("init_producer_id_failed error=%s", error)
-            if not error.retriable:
-                self._fail_unsent(error)
-        self._producer_id_task = None
-        self.wake_here()
 
     def _fail_unsent(self, error: KafkaError) -> None:
         with self._lock:
