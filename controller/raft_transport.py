@@ -22,7 +22,7 @@ from ..proto.raft_pb2_grpc import RaftServicer, RaftStub
 
 logger = logging.getLogger(__name__)
 
-_QUEUE_MESSAGES_MAX: Final = 10_000
+QUEUE_MESSAGES_MAX: Final = 10_000
 _QUEUE_BYTES_MAX: Final = 256 * 1024 * 1024
 _RECONNECT_MS_FIRST: Final = 50
 _RECONNECT_MS_MAX: Final = 1000
@@ -33,6 +33,10 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS_FIRST),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
+    # A connection through a network that swallows packets is given up, instead of being retried ever more seldom.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -43,7 +47,7 @@ class GrpcRaftTransport(RaftServicer):
 
     def __init__(self, *, node_id: NodeId, voters: Mapping[NodeId, tuple[str, int]]) -> None:
         self._node_id = node_id
-        self._peers = {peer: _Peer(peer, host, port) for peer, (host, port) in voters.items() if peer != node_id}
+        self._peers = {peer: Peer(peer, host, port) for peer, (host, port) in voters.items() if peer != node_id}
         self._cluster_token: str | None = None
         self._on_message: Callable[[NodeId, RaftMessage], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -103,7 +107,7 @@ class GrpcRaftTransport(RaftServicer):
         return RaftStreamEnd()
 
 
-class _Peer:
+class Peer:
     """The stream to one other controller."""
 
     def __init__(self, node_id: NodeId, host: str, port: int) -> None:
@@ -112,16 +116,25 @@ class _Peer:
         self.connected = False
         self._queue: deque[RaftMessage] = deque()
         self._queue_bytes = 0
+        self._dropping = False
         self._wake = asyncio.Event()
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait."""
+        return len(self._queue)
 
     def send(self, message: RaftMessage) -> None:
         """Queues or drops."""
-        size = message.ByteSize()
         if not self.connected:
             return
-        if len(self._queue) >= _QUEUE_MESSAGES_MAX or self._queue_bytes + size > _QUEUE_BYTES_MAX:
-            logger.warning("raft_message_dropped peer=%d queued_bytes=%d", self.node_id, self._queue_bytes)
+        size = message.ByteSize()
+        if len(self._queue) >= QUEUE_MESSAGES_MAX or self._queue_bytes + size > _QUEUE_BYTES_MAX:
+            if not self._dropping:
+                logger.warning("raft_message_dropped peer=%d queued_bytes=%d", self.node_id, self._queue_bytes)
+            self._dropping = True
             return
+        self._dropping = False
         self._queue.append(message)
         self._queue_bytes += size
         self._wake.set()

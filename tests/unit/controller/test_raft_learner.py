@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from harness.memory_disk import MemoryDisk
+from harness.raft_by_hand import Node
 from harness.raft_network import FOLDER, Controller, RaftNetwork
 from harness.released_raft import ReleasedNode
+from klamm.controller.quorum_folder import MARKER, readmit
 from klamm.controller.raft_contract import RaftConfig, RaftRole
 from klamm.controller.raft_learners import Learners
 from klamm.proto.identifiers import NodeId
+from klamm.proto.raft_pb2 import AppendEntries, NextNodeIndex, RaftEntry, RequestVote
 
 
 def quorum(seed: int) -> tuple[RaftNetwork, Controller, Controller, Controller]:
@@ -126,3 +132,56 @@ def test_admission_waits_for_every_other_controller_to_ack_a_fresh_entry() -> No
     assert learners.admits(one, 20, 20, matches, others) == 77  # a learner's ack says as well that it is no candidate
     learners.add(one, 78, target_index=31)
     assert learners.admits(one, 31, 31, dict.fromkeys(others, 31), others) == 0  # another re-admission: another proof
+
+
+def test_a_leader_admits_a_learner_once_a_fresh_entry_is_acked_by_all() -> None:
+    """An entry from before the learner was heard proves nothing: its ack may be older than the wipe."""
+    node = Node()
+    node.lead()
+    node.ack(1)
+    known = node.core.last_index
+
+    def learner_answers(next_index: int) -> list[int]:
+        answer = NextNodeIndex(term=node.core.term, next_node_index=next_index, success=True, learner_id=42)
+        node.receive(2, next_node_index=answer)
+        node.clock.now_ms += 500
+        sent = node.core.step()
+        return [message.append_entries.admit_learner_id for node_id, message in sent if node_id == 2]
+
+    assert learner_answers(known + 1) == [0]
+    assert node.core.last_index == known + 1  # the target
+    assert learner_answers(known + 2) == [0]
+    assert node.core.commit_index == known  # a learner does not count
+    node.ack(1)
+    assert node.core.commit_index == known + 1
+    assert 42 in learner_answers(known + 2)
+
+
+def test_a_learner_is_admitted_by_its_own_id_alone() -> None:
+    disk = MemoryDisk(Random(0))
+    readmit(FOLDER, "q", learner_id=42, file_system=disk)
+    node = Node(disk=disk)
+
+    def append(learner_id: int, index: int) -> bool:
+        message = AppendEntries(
+            term=3,
+            commit_index=index,
+            has_previous=True,
+            previous_index=index - 1,
+            previous_term=0 if index == 2 else 3,
+            entries=[RaftEntry(command=b"\x00x", index=index, term=3)],
+            admit_learner_id=learner_id,
+        )
+        (_, answer), *_ = node.receive(1, append_entries=message)
+        return answer.next_node_index.learner_id == 42
+
+    assert append(0, 2)
+    assert append(41, 3)
+    assert append(42, 5)  # does not match: nothing is proven
+    assert node.core.role is RaftRole.NON_VOTER
+    assert not node.receive(2, request_vote=RequestVote(term=9, last_log_index=99, last_log_term=9))
+    append(42, 4)
+    assert node.core.role is RaftRole.FOLLOWER
+    assert not append(0, 5)
+    assert node.disk.read(FOLDER / MARKER) != b""
+    assert not Node(disk=disk).folder.is_learner

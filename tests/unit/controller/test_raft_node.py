@@ -25,6 +25,7 @@ from klamm.controller.raft_node import (
     RaftNode,
     RaftRole,
 )
+from klamm.controller.raft_transport import QUEUE_MESSAGES_MAX, Peer
 from klamm.proto.identifiers import NodeId
 from klamm.proto.raft_pb2 import AppendEntries, RaftMessage, RequestVote
 from klamm.proto.raft_pb2_grpc import RaftStub
@@ -321,3 +322,14 @@ def test_a_commit_takes_milliseconds(tmp_path: Path) -> None:
         assert statistics.median(times) < 0.05  # about 2 ms on an idle machine; the library's batching takes 200
 
     run_quorum(tmp_path, test)
+
+
+def test_the_queue_to_a_peer_is_bounded_and_empty_while_it_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer(NodeId(1), "127.0.0.1", 1)
+    peer.send(RaftMessage(sender_id=0))
+    assert peer.queued == 0
+    peer.connected = True
+    for _ in range(QUEUE_MESSAGES_MAX + 5):
+        peer.send(RaftMessage(sender_id=0))
+    assert peer.queued == QUEUE_MESSAGES_MAX
+    assert caplog.text.count("raft_message_dropped") == 1  # said once, not for each
