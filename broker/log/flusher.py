@@ -31,6 +31,7 @@ class Flusher:
         self._segments = segments
         self._file_system = file_system
         self.recovery_point = recovery_point
+        self._own_name_synced = False
         self._running: asyncio.Future[None] | None = None
         # The lowest truncation that no sync has followed yet: on disk the old tail may still be there.
         self._truncation: int | None = None
@@ -62,7 +63,7 @@ class Flusher:
         try:
             for segment in segments:
                 await self._sync(segment)
-            await asyncio.to_thread(self._file_system.sync_folder, self._log.directory)
+            await asyncio.to_thread(self._sync_folders)
         except OSError as error:
             if self._log.closed:  # deleted while the sync ran
                 logger.info("flush_of_closed_log partition=%s error=%s", self._log.topic_partition, error)
@@ -100,5 +101,14 @@ class Flusher:
             segment.write_indexes(final=False)
             self._file_system.sync(segment.descriptor())
             segment.sync_indexes()
-        self._file_system.sync_folder(self._log.directory)
+        self._sync_folders()
+        self._truncation = None
         self.recovery_point = target
+
+    def _sync_folders(self) -> None:
+        """The names of the segments, and once for each log its own name."""
+        directory = self._log.directory
+        self._file_system.sync_folder(directory)
+        if not self._own_name_synced:
+            self._file_system.sync_folder(directory.rpartition("/")[0])
+            self._own_name_synced = True

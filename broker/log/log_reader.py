@@ -61,7 +61,10 @@ class LogReader:
             trimmed = trim()
         if trimmed.flaw and trimmed.end == trimmed.start:
             raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), trimmed.flaw)
-        self._remember(trimmed.next_offset, segment, position + trimmed.end)
+        if trimmed.end > trimmed.start:
+            self._remember(trimmed.next_offset, segment, position + trimmed.end)
+        elif base_offset == offset:
+            self._remember(offset, segment, position)
         return data if trimmed.end == len(data) and not trimmed.start else data[trimmed.start : trimmed.end]
 
     def _remember(self, next_offset: int, segment: Segment, position: int) -> None:

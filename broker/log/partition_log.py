@@ -277,11 +277,22 @@ class PartitionLog:
         self.producer_states.end_offset = base_offset
         self._snapshots.write(self.producer_states, sync=False)
         segment = self._new_segment(base_offset, now_ms)
-        segment.create()
+        try:
+            segment.create()
+        except OSError:
+            self._remove_stillborn(segment)
+            raise
         self._segments.add(segment)
         old.unload_indexes()
         self._want_flush()
         return segment
+
+    def _remove_stillborn(self, segment: Segment) -> None:
+        """The old segment may grow past this one's base offset, so this one must not be found at the next start."""
+        try:
+            segment.remove()
+        except OSError as error:
+            self.fail(f"a segment that could not be made could not be removed: {error}")
 
     def _new_segment(self, base_offset: int, now_ms: int) -> Segment:
         return Segment(self._file_system, self._pool, self.directory, base_offset, self.config, now_ms)
@@ -405,9 +416,9 @@ class PartitionLog:
     def _restart_at(self, offset: Offset) -> None:
         self._reader.forget_positions()
         self._flusher.truncated_to(offset)
+        self.log_start_offset = self.log_end_offset = offset
         self._segments.replace_all(self._new_segment(offset, 0))
         self._snapshots.remove_all()
-        self.log_start_offset = self.log_end_offset = offset
         self.producer_states.clear(offset)
         if self.epoch_cache.clear():
             self._write_epochs()

@@ -69,8 +69,8 @@ class SegmentList:
             self._segments[-1].remove()
             self._segments.pop()
             self._bases.pop()
-        segment.create()
         self.add(segment)
+        segment.create()
 
     def take_first(self) -> Segment:
         """Takes the first one out of the list; its files stay."""
