@@ -32,7 +32,7 @@ from .log.partition_log import PartitionLog
 from .replication.follower import Action, AppendRecords, LeaderAnswer, StartOverAt, TruncateTo, decide
 from .replication.isr import IsrProposal
 from .replication.leader import IsrChanged, LeaderState
-from .replication.offsets import follower_high_watermark
+from .replication.offsets import check_order, follower_high_watermark
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ class Partition:
 
     def _begin_leadership(self, image: PartitionImage, now_ms: int) -> None:
         self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        check_order(self.log.log_start_offset, self.high_watermark, self.log.log_end_offset)
         self.leader_id = image.leader
         self.leader_epoch = image.leader_epoch
         self.failure = None
@@ -265,6 +266,7 @@ class Partition:
             self._truncate_to(action.offset)
         elif isinstance(action, StartOverAt):
             self._start_over(action.offset)
+        check_order(self.log.log_start_offset, self.high_watermark, self.log.log_end_offset)
         return action
 
     def _append(self, records: bytes, answer: LeaderAnswer) -> None:

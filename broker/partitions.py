@@ -168,6 +168,8 @@ class Partitions:
                 image = self._image.partition(key.topic_id, key.partition)
                 if topic is not None and image is not None and self.broker_id in image.replicas:
                     self._apply(LocalPartition(topic, image))
+            # Nothing else may be followed at its leader: then there is no fetcher yet.
+            await self._fetchers.metadata_changed(self._image)
 
     # --- metadata --------------------------------------------------------------------------------------------
 

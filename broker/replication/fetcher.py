@@ -124,6 +124,7 @@ class ReplicaFetcher:
         stream = self._transport.open(self.endpoint)
         writer: asyncio.Task[None] | None = None
         try:
+            await stream.connected()
             self._marked.clear()
             self._credit_bytes = 0
             await stream.write(self._session.opening_request(self._broker_epoch()))

@@ -62,6 +62,11 @@ class FollowerProgress:
     last_fetch_leader_log_end_offset: Offset = UNKNOWN_OFFSET
     refused_until_ms: int = 0
 
+    def left_isr(self) -> None:
+        """Its disk may be full, or its broker gone: what it had a moment ago is no reason to wait for it."""
+        self.last_caught_up_ms = None
+        self.last_fetch_ms = None
+
     def caught_up(self, leader_log_end_offset: Offset, now_ms: int, lag_time_max_ms: int) -> bool:
         """At the log end, or there no longer ago than the lag allowed."""
         if self.log_end_offset == leader_log_end_offset:
@@ -182,6 +187,9 @@ class LeaderState:
         self.followers = {
             replica: self.followers.get(replica) or FollowerProgress(replica, None) for replica in assigned
         }
+        for broker_id in before.committed - self.isr.committed:
+            if (follower := self.followers.get(broker_id)) is not None:
+                follower.left_isr()
         return self._after_isr_change(before, now_ms)
 
     def min_isr_changed(self, min_isr: int, now_ms: int) -> Effects:

@@ -19,18 +19,11 @@ UNKNOWN_OFFSET: Final = Offset(-1)
 
 def check_order(log_start_offset: int, high_watermark: int, log_end_offset: int) -> None:
     """:raises InvariantError: if the three do not stand in their order."""
-    invariant(
-        log_start_offset <= high_watermark <= log_end_offset,
-        f"offsets out of order: log start {log_start_offset}, high watermark {high_watermark}, end {log_end_offset}",
-    )
-
-
-def restored_high_watermark(checkpointed: Offset | None, log_start_offset: Offset, log_end_offset: Offset) -> Offset:
-    """The high watermark of a replica just opened: what was checkpointed, within what the log now holds.
-
-    Too low is safe and too high is not: without a checkpoint nothing but what is gone from the log is known committed.
-    """
-    return log_start_offset if checkpointed is None else min(max(checkpointed, log_start_offset), log_end_offset)
+    if not log_start_offset <= high_watermark <= log_end_offset:
+        invariant(
+            False,
+            f"offsets out of order: log start {log_start_offset}, high watermark {high_watermark}, end {log_end_offset}",
+        )
 
 
 def follower_high_watermark(current: Offset, leaders: Offset, log_end_offset: Offset) -> Offset:

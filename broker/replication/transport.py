@@ -16,11 +16,12 @@ from ...proto.replication_pb2_grpc import ReplicationStub
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
-    # Each stream has a channel of its own; the fetcher decides when to try again, not gRPC.
+    # Each stream has a channel of its own; the fetcher decides when to try again, not gRPC. The least back-off is also
+    # the time that one attempt to connect may take, so it must not be short where a machine is busy.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.initial_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     # A leader that was stopped or cut off without a word is noticed within this time.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -31,6 +32,9 @@ CHANNEL_OPTIONS: Final = (
 
 class ReplicaStream(Protocol):
     """The follower's end of one stream. Every call raises NetworkError once the stream is broken."""
+
+    async def connected(self) -> None:
+        """Returns once the leader can be reached: before, it is not worth saying anything."""
 
     async def write(self, request: ReplicaFetchRequest, /) -> None: ...
 
@@ -53,6 +57,12 @@ class _GrpcReplicaStream:
         self._channel = grpc.aio.insecure_channel(str(endpoint), options=CHANNEL_OPTIONS)
         stub: Any = ReplicationStub(self._channel)  # the channel decides whether calls are awaited
         self._call = stub.Replicate()
+
+    async def connected(self) -> None:
+        try:
+            await self._call.wait_for_connection()
+        except grpc.aio.AioRpcError as error:
+            raise NetworkError(_reason(error)) from error
 
     async def write(self, request: ReplicaFetchRequest, /) -> None:
         try:

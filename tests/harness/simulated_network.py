@@ -86,6 +86,10 @@ class SimulatedStream:
         self._up.wake()
         self._down.wake()
 
+    async def connected(self) -> None:
+        if self.broken:
+            raise NetworkError("broken")
+
     async def write(self, request: ReplicaFetchRequest, /) -> None:
         if self.broken:
             raise NetworkError("broken")

@@ -176,6 +176,20 @@ def test_high_watermark_waits_for_a_caught_up_replica_that_is_about_to_join() ->
     assert advanced(leader.tick()) == [110]
 
 
+def test_high_watermark_does_not_wait_for_a_replica_that_was_taken_out_a_moment_ago() -> None:
+    # Its disk is full: it was at the log end just now, and keeps asking for what it cannot write.
+    leader = Leader()
+    leader.fetched(2, 100)
+    leader.fetched(3, 100)
+    leader.appended(101)
+    assert advanced(leader.fetched(2, 101)) == []
+    assert advanced(leader.metadata((1, 2), 8)) == [101]
+    leader.now += 100
+    leader.fetched(3, 100)
+    leader.appended(102)
+    assert advanced(leader.fetched(2, 102)) == [102]
+
+
 def test_min_isr_is_taken_up_when_it_changes() -> None:
     leader = Leader(isr=(1, 2), min_isr=3)
     leader.appended(110)

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from klamm.broker.replication.offsets import check_order, follower_high_watermark, restored_high_watermark
+from klamm.broker.replication.offsets import check_order, follower_high_watermark
 from klamm.cluster.invariant import InvariantError
 from klamm.proto.identifiers import Offset
-
-
-def test_restored_from_the_checkpoint_within_what_the_log_holds() -> None:
-    assert restored_high_watermark(Offset(50), Offset(10), Offset(80)) == 50
-    assert restored_high_watermark(Offset(90), Offset(10), Offset(80)) == 80
-    assert restored_high_watermark(Offset(5), Offset(10), Offset(80)) == 10
-    assert restored_high_watermark(None, Offset(10), Offset(80)) == 10
 
 
 def test_rule_4_a_followers_high_watermark_follows_as_far_as_its_log_and_never_back() -> None:
