@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..client.cli import register
+from ..client.cli_output import Json, client_errors
 from .cli_nodes import FOLDER, Folder, node_commands
 from .errors import DeployError
 from .layout import BROKER, CONTROLLER
@@ -36,8 +37,6 @@ app.add_typer(node_commands(BROKER), name=BROKER)
 app.add_typer(node_commands(CONTROLLER), name=CONTROLLER)
 app.add_typer(demo_app, name="demo")
 register(app)
-
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def main() -> None:
@@ -65,19 +64,23 @@ def up(
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         cluster = _existing_or_new(folder, brokers, controllers, broker_port, controller_port)
-        down = [name for name, state in cluster.states().items() if state is ProcessState.DOWN]
-        is_new_start = len(down) == len(cluster.layout.nodes)
+        states = cluster.states()
+        is_new_start = set(states.values()) == {ProcessState.DOWN}
         if is_new_start:
             cluster.start()
         print_nodes(cluster.status())
     if is_new_start:
         print(f"The cluster is up. Bootstrap servers: {cluster.layout.bootstrap_servers}")
         return
-    print("The cluster was up already." if not down else "The cluster is up in part. To start what is down:")
-    for name in down:
-        print(f"  klamm {name.replace('-', ' start ')}")
-    if down:
-        raise typer.Exit(1)
+    ways = {ProcessState.DOWN: "start", ProcessState.PAUSED: "resume"}
+    wanting = {name: ways[state] for name, state in states.items() if state in ways}
+    if not wanting:
+        print("The cluster was up already.")
+        return
+    print("The cluster is up in part. To bring back what is missing:")
+    for name, way in wanting.items():
+        print(f"  klamm {name.replace('-', f' {way} ')}")
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -137,7 +140,9 @@ def demo_failover(
 
     if keep is not None and keep.exists():
         raise typer.BadParameter(f"{keep} is there already", param_hint="--keep")
-    raise typer.Exit(run_failover_demo(plain=plain or not sys.stdout.isatty(), keep=keep, lines_max=lines))
+    with client_errors():
+        code = run_failover_demo(plain=plain or not sys.stdout.isatty(), keep=keep, lines_max=lines)
+    raise typer.Exit(code)
 
 
 def _existing_or_new(
