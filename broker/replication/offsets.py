@@ -22,7 +22,7 @@ def check_order(log_start_offset: int, high_watermark: int, log_end_offset: int)
     if not log_start_offset <= high_watermark <= log_end_offset:
         invariant(
             False,
-            f"offsets out of order: log start {log_start_offset}, high watermark {high_watermark}, end {log_end_offset}",
+            f"offsets out of order: start {log_start_offset}, high watermark {high_watermark}, end {log_end_offset}",
         )
 
 
