@@ -103,9 +103,9 @@ def decode_uuid(text: str) -> UUID:
 
 
 def write_topic_id(file_system: FileSystem, folder: str, topic_id: TopicId) -> None:
-    """Writes `partition.metadata`."""
+    """Writes `partition.metadata`. It is synced with the log's first flush: until then there is nothing to be kept."""
     text = f"version: {_VERSION}\ntopic_id: {encode_uuid(topic_id)}"
-    write_file_atomically(file_system, f"{folder}/{PARTITION_METADATA}", text.encode())
+    write_file_atomically(file_system, f"{folder}/{PARTITION_METADATA}", text.encode(), sync=False)
 
 
 def read_topic_id(file_system: FileSystem, folder: str) -> TopicId | None:

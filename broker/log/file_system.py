@@ -139,17 +139,30 @@ def read_file(file_system: FileSystem, path: str) -> bytes:
         file_system.close(descriptor)
 
 
-def write_file_atomically(file_system: FileSystem, path: str, data: bytes) -> None:
-    """Readers see the old content or the new, also after a crash: written beside, synced, renamed."""
+def write_file_atomically(file_system: FileSystem, path: str, data: bytes, *, sync: bool = True) -> None:
+    """Readers see the old content or the new, also after a crash: written beside, synced, renamed.
+
+    Without `sync` that holds for a crash of the process alone; somebody has to sync the file later.
+    """
     beside = path + ".tmp"
     descriptor = file_system.open(beside, create=True)
     try:
         file_system.truncate(descriptor, 0)
         write_all(file_system, descriptor, data, 0)
-        file_system.sync(descriptor)
+        if sync:
+            file_system.sync(descriptor)
     finally:
         file_system.close(descriptor)
     file_system.replace(beside, path)
+
+
+def sync_file(file_system: FileSystem, path: str) -> None:
+    """Returns once the file's content is on the disk. :raises FileNotFoundError: there is none."""
+    descriptor = file_system.open(path)
+    try:
+        file_system.sync(descriptor)
+    finally:
+        file_system.close(descriptor)
 
 
 def remove_if_present(file_system: FileSystem, path: str) -> None:

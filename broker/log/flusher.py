@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import Offset
-from .file_system import FileSystem
+from .checkpoints import PARTITION_METADATA
+from .file_system import FileSystem, sync_file
 from .segment import Segment
 from .segment_list import SegmentList
 
@@ -106,9 +107,10 @@ class Flusher:
         self.recovery_point = target
 
     def _sync_folders(self) -> None:
-        """The names of the segments, and once for each log its own name."""
+        """The names of the segments; once for each log, what it is called and the id of its topic."""
         directory = self._log.directory
         self._file_system.sync_folder(directory)
         if not self._own_name_synced:
+            sync_file(self._file_system, f"{directory}/{PARTITION_METADATA}")
             self._file_system.sync_folder(directory.rpartition("/")[0])
             self._own_name_synced = True

@@ -31,6 +31,7 @@ class LogHousekeeping:
         self._file_system = file_system
         self._removals: list[tuple[int, str]] = []  # (when by the monotonic clock, file or folder), in no order
         self._flushes: set[asyncio.Task[None]] = set()
+        self._flushing: set[PartitionLog] = set()
         self._flushed_ms: dict[PartitionLog, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -101,7 +102,16 @@ class LogHousekeeping:
                 self._start(log, log.flush())
 
     def _flush_if_due(self, log: PartitionLog) -> None:
-        self._start(log, log.flush_if_due())
+        if log not in self._flushing:  # else the task that runs sees what is new
+            self._flushing.add(log)
+            self._start(log, self._flush_while_due(log))
+
+    async def _flush_while_due(self, log: PartitionLog) -> None:
+        try:
+            while log.flush_due and not log.closed:
+                await log.flush_if_due()
+        finally:
+            self._flushing.discard(log)
 
     def _start(self, log: PartitionLog, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"flush-{log.topic_partition}")

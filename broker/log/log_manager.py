@@ -70,6 +70,7 @@ class LogManager:
         self._file_system = file_system
         self._pool = DescriptorPool(config.open_segments_max or _open_segments_max())
         self._logs: dict[TopicIdPartition, PartitionLog] = {}
+        self._keys: dict[TopicPartition, TopicIdPartition] = {}  # of the same logs; a name is one folder
         self._high_watermarks: dict[TopicPartition, Offset] = {}
         self._high_watermark_of: HighWatermarkOf | None = None
         self._checkpoints = OffsetCheckpoints(file_system, folder)
@@ -165,17 +166,21 @@ class LogManager:
             return found
         topic_partition = TopicPartition(topic, partition)
         directory = f"{self._folder}/{topic_partition}"
-        for other_key, other in list(self._logs.items()):
-            if other.directory == directory:  # a topic of this name that was deleted while this broker was away
-                self.set_aside(other_key)
+        namesake = self._keys.get(topic_partition)
+        if namesake is not None:  # a topic of this name that was deleted while this broker was away
+            self.set_aside(namesake)
         try:
             place = LogPlace(topic_partition, topic_id, directory)
             log = create_log(self._file_system, self._pool, place, config, self._clock.wall_ms())
         except OSError as error:
             raise KafkaStorageError(f"{topic_partition}: cannot create {directory}: {error}") from error
-        self._logs[key] = log
+        self._add(key, log)
         self._housekeeping.watch(log)
         return log
+
+    def _add(self, key: TopicIdPartition, log: PartitionLog) -> None:
+        self._logs[key] = log
+        self._keys[log.topic_partition] = key
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
         """Takes a topic's new configuration."""
@@ -212,6 +217,7 @@ class LogManager:
         except OSError as error:
             raise KafkaStorageError(f"{log.topic_partition}: cannot rename {log.directory}: {error}") from error
         del self._logs[key]
+        del self._keys[log.topic_partition]
         self._housekeeping.forget(log)
         self._high_watermarks.pop(log.topic_partition, None)
         return path
@@ -252,7 +258,7 @@ class LogManager:
 
         with ThreadPoolExecutor(self._config.recovery_threads, "log-recovery") as executor:
             for key, log in executor.map(load, found):
-                self._logs[key] = log
+                self._add(key, log)
         self._check_nothing_is_missing(known)
         logger.info(
             "logs_loaded folder=%s logs=%d clean=%s took_ms=%d",
@@ -269,9 +275,9 @@ class LogManager:
         """
         if not self.was_clean:
             return
-        ends = {log.topic_partition: log.log_end_offset for log in self._logs.values()}
         for name, recovery_point in known.recovery_points.items():
-            end = ends.get(name, -1)
+            key = self._keys.get(name)
+            end = -1 if key is None else self._logs[key].log_end_offset
             if end < recovery_point:
                 logger.error("log_is_shorter_than_at_clean_stop partition=%s end=%d was=%d", name, end, recovery_point)
                 self.previous_broker_epoch = None

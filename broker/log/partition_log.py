@@ -406,9 +406,13 @@ class PartitionLog:
             self._write_epochs()
 
     def truncate_fully_and_start_at(self, offset: Offset) -> None:
-        """Empties the log; the next batch goes to `offset`. :raises KafkaStorageError: the disk failed."""
+        """Empties the log; the next batch goes to `offset`. A log that had failed is as good as new after it.
+
+        :raises KafkaStorageError: the disk failed.
+        """
         try:
             self._restart_at(offset)
+            self.failure = None  # all that was in doubt is gone
         except OSError as error:
             self.fail(f"starting anew at {offset} failed: {error}")
             raise KafkaStorageError(f"{self.topic_partition}: starting anew at {offset} failed: {error}") from error

@@ -8,7 +8,7 @@ from typing import Final
 from ...proto.record_batch import HEADER_SIZE, Buffer, RecordBatchHeader, parse_header
 from .descriptor_pool import DescriptorPool
 from .errors import CorruptFileError
-from .file_system import FileSystem, remove_if_present, write_all
+from .file_system import FileSystem, remove_if_present, sync_file, write_all
 from .log_config import LogConfig
 from .offset_index import OffsetIndex
 from .time_index import TimeIndex
@@ -218,11 +218,7 @@ class Segment:
     def sync_indexes(self) -> None:
         """Returns once the index files are on the disk. :raises OSError: the disk failed."""
         for path in (self.offset_index.path, self.time_index.path):
-            descriptor = self._file_system.open(path)
-            try:
-                self._file_system.sync(descriptor)
-            finally:
-                self._file_system.close(descriptor)
+            sync_file(self._file_system, path)
 
     def unload_indexes(self) -> None:
         """Frees the memory of indexes that their files hold as well."""

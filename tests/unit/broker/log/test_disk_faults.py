@@ -121,6 +121,10 @@ def test_a_failed_truncation_fails_the_log(disk: FakeFileSystem, log: PartitionL
     with pytest.raises(KafkaStorageError):
         log.truncate_to(Offset(3))
     assert log.failure is not None
+    log.truncate_fully_and_start_at(Offset(3))  # begun anew, nothing is in doubt any more
+    assert append(log, b"new").base_offset == 3
+    log.close()
+    assert content(reopened(disk, clean=True, recovery_point=4)) == content(log)
 
 
 def test_the_recovery_point_moves_only_after_the_sync(disk: FakeFileSystem, log: PartitionLog) -> None:
