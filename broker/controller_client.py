@@ -38,7 +38,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
     # A controller that comes back must be found within a fraction of a second, not after gRPC's default of 1 to 120.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # also the time one attempt may take: a busy machine needs more than 50
     ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -32,6 +32,7 @@ from .log.log_manager import LogManager
 from .metadata_follower import MetadataFollower
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaConfig, ReplicaManager
+from .replication.replication_service import SERVER_OPTIONS
 from .system_clock import SystemClock
 
 logger = logging.getLogger(__name__)
@@ -41,15 +42,11 @@ COMMAND_TIMEOUT_MS: Final = 10_000
 STOP_GRACE_SECONDS: Final = 1.0
 SERVICE_NAMES: Final = ("klamm.v1.Broker", "klamm.v1.Replication")
 
-_SERVER_OPTIONS: Final = (
+_GRPC_OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, never a port shared
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
-    # A peer that is cut off is noticed without its help; clients may ping as often as the SDK does.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
+    *SERVER_OPTIONS,
 )
 
 
@@ -61,18 +58,23 @@ class BrokerServer:
         self._clock = SystemClock()
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
+        self._has_log = False
+        self._has_rooms = False
         self._serving = False
 
     async def start(self) -> tuple[str, int]:
         """Returns the address it listens on.
 
-        :raises KafkaError: the log folder, the port or the registration was refused; the message says what to do.
+        :raises KafkaError, LogDirectoryError: the port, the registration or the log folder was refused; the message
+            says what to do.
         """
         config = self._config
         self._log_manager = LogManager.open(config.log_dir, node_id=config.node_id, clock=self._clock)
-        self._grpc = grpc.aio.server(options=_SERVER_OPTIONS)
+        self._has_log = True
+        self._grpc = grpc.aio.server(options=_GRPC_OPTIONS)
         port = self._bind()
         self._build_rooms(port)
+        self._has_rooms = True
         await self._join_cluster(port)
         await self._grpc.start()
         self._serving = True
@@ -180,7 +182,14 @@ class BrokerServer:
             raise self._failure
 
     async def stop(self) -> None:
-        """Controlled shutdown; after a failure, everything but the hand-over and the clean marker."""
+        """Controlled shutdown; after a failure, everything but the hand-over and the clean marker.
+
+        Also after a start that failed half-way: what is not there need not be stopped.
+        """
+        if not self._has_rooms:
+            if self._has_log:
+                await self._log_manager.shutdown(clean=False)
+            return
         clean = self._failure is None and self._serving
         if clean:
             await self._lifecycle.controlled_shutdown(self._config.controlled_shutdown_timeout_ms)
