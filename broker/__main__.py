@@ -53,6 +53,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 async def _run(config: BrokerConfig) -> int:
+    from .log.errors import LogDirectoryError
     from .server import BrokerServer
 
     server = BrokerServer(config)
@@ -65,7 +66,7 @@ async def _run(config: BrokerConfig) -> int:
         if address is not None:
             print(f"READY node=broker-{config.node_id} pid={os.getpid()} grpc={address}", flush=True)
             await server.wait_for_stop()
-    except (KafkaError, OSError) as error:
+    except (KafkaError, LogDirectoryError, OSError) as error:
         print(f"broker {config.node_id}: {error}", file=sys.stderr)
         code = 1
     except Exception:

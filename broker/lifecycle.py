@@ -288,7 +288,8 @@ class BrokerLifecycle:
                 if now_ms - duplicate_since_ms > self._duplicate_timeout_ms:
                     raise DuplicateBrokerRegistrationError(
                         f"broker id {self._id()} is taken: another live process is registered under it "
-                        f"({response.error_message or 'its session goes on'})"
+                        f"({response.error_message or 'its session goes on'}); stop that one, or give this one another "
+                        "node.id and log.dirs"
                     )
                 await asyncio.sleep(jittered(DUPLICATE_PAUSE_MS) / 1000)
             elif code is not ErrorCode.REQUEST_TIMED_OUT:

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from ..cluster.image import Endpoint
 from ..proto import broker_pb2_grpc, replication_pb2_grpc
 from ..proto.command_pb2 import Command, CommandResponse
-from ..proto.errors import KafkaError
+from ..proto.errors import InconsistentClusterIdError, KafkaError
 from ..proto.identifiers import GRPC_LISTENER, GRPC_MESSAGE_BYTES_MAX
 from .config import BROKER_DEFINITION, BrokerConfig
 from .config_description import ConfigDescriber
@@ -158,7 +158,13 @@ class BrokerServer:
             rack=config.rack,
             log_dir_id=self._log_manager.log_dir_id.bytes,
         )
-        cluster_id = await self._lifecycle.start(registration, self._log_manager.previous_broker_epoch)
+        try:
+            cluster_id = await self._lifecycle.start(registration, self._log_manager.previous_broker_epoch)
+        except InconsistentClusterIdError as error:
+            raise InconsistentClusterIdError(
+                f"{config.log_dir} holds data of another cluster: {error}; set log.dirs to another folder, or "
+                f"controller.quorum.bootstrap.servers to the right controllers"
+            ) from error
         self._log_manager.set_cluster_id(cluster_id)
         await self._replica_manager.start()
         await self._metadata.start()
