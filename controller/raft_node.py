@@ -8,8 +8,10 @@ reads globals.
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
@@ -57,6 +59,8 @@ __all__ = [
 
 LIBRARY_VERSION: Final = "0.3.17"
 _NEVER: Final = 1 << 62
+# On import the library puts a stand-in for Windows in place of this function, on every system; elsewhere it fails.
+socket.inet_ntop = _socket.inet_ntop
 invariant(VERSION == LIBRARY_VERSION, f"pysyncobj {VERSION} is installed; only {LIBRARY_VERSION} was checked")
 
 

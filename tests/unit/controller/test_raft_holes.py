@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -547,3 +549,13 @@ def test_an_old_snapshot_takes_no_newer_entries_away() -> None:
         assert node.log[-1][1] == 10
         assert node.core.commit_index == max(commit, 6)
         assert answers[-1][1].next_node_index.success
+
+
+# Beyond the table: importing the library breaks socket.inet_ntop for the whole process on any system but Windows.
+
+
+@pytest.mark.parametrize(("module", "works"), [("pysyncobj.syncobj", False), ("klamm.controller.raft_node", True)])
+def test_the_import_leaves_the_socket_module_as_it_was(module: str, works: bool) -> None:
+    program = f"import {module}, socket; print(socket.inet_ntop(socket.AF_INET6, bytes(15) + bytes([1])))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0, done.stdout.strip()) == (works, "::1" if works else "")
