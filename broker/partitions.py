@@ -81,7 +81,10 @@ class Partitions:
             on_fatal=on_fatal,
         )
         self._isr_sender: CommandSender[Partition] = CommandSender(
-            IsrChanges(broker_id, clock), submit=submit, broker_epoch=broker_epoch, random=random
+            IsrChanges(broker_id, clock, lambda: self._image.end_offset),
+            submit=submit,
+            broker_epoch=broker_epoch,
+            random=random,
         )
         self._failure_sender: CommandSender[FailingReplica] = CommandSender(
             FailedReplicas(broker_id), submit=submit, broker_epoch=broker_epoch, random=random

@@ -1,9 +1,15 @@
-"""AlterPartition: what a leader asks the controllers for, and what their answer does to its partition (KIP-497)."""
+"""AlterPartition: what a leader asks the controllers for, and what their answer does to its partition (KIP-497).
+
+A change that was committed is taken up only with the metadata before it. A raised min.insync.replicas may have been
+committed just before the ISR was made smaller: who took the smaller ISR first could still move the high watermark past
+a replica that the controllers count as holding all that is committed, and may elect (KIP-966). So an answer that is
+ahead of the metadata is left to the metadata, which says the same a moment later.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ...cluster.clock import Clock
@@ -36,9 +42,11 @@ class _Asked(NamedTuple):
 class IsrChanges:
     """The kind of command that changes an ISR."""
 
-    def __init__(self, broker_id: BrokerId, clock: Clock) -> None:
+    def __init__(self, broker_id: BrokerId, clock: Clock, metadata_end_offset: Callable[[], int]) -> None:
+        """`metadata_end_offset` tells how far this broker's settings are those of the metadata log."""
         self._broker_id = broker_id
         self._clock = clock
+        self._metadata_end_offset = metadata_end_offset
 
     def build(self, partitions: Sequence[Partition], broker_epoch: BrokerEpoch) -> tuple[Command, list[object]]:
         alter = AlterPartitionCommand(broker_id=self._broker_id, broker_epoch=broker_epoch)
@@ -76,9 +84,12 @@ class IsrChanges:
 
     def answered(self, asked: list[object], response: CommandResponse) -> list[Partition]:
         outcomes = {(outcome.topic_id, outcome.partition): outcome for outcome in response.alter_partition.partitions}
+        ahead = response.metadata_end_offset > self._metadata_end_offset()
         again = []
         for item in cast("list[_Asked]", asked):
             outcome = outcomes.get(item.partition.key)
+            if ahead and outcome is not None and outcome.error_code == ErrorCode.NONE:
+                continue
             verdict = self._take(item, outcome)
             if verdict is Verdict.RETRY:
                 again.append(item.partition)
