@@ -42,6 +42,9 @@ _OUTCOME_UNKNOWN: Final = frozenset(
         ErrorCode.NETWORK_EXCEPTION,
         ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         ErrorCode.KAFKA_STORAGE_ERROR,
+        # So does a leader answer that resigned, or whose topic went, after it had appended.
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
     }
 )
 _NO_LONGER_LEADER: Final = frozenset(

@@ -262,6 +262,25 @@ def test_rule_17_a_timed_out_batch_is_not_doubled_when_it_turns_up_late() -> Non
     run(body, delivery_timeout_ms=300)
 
 
+@pytest.mark.parametrize("error", [ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
+def test_rule_16_a_leader_that_resigns_may_have_appended_what_it_refuses(error: ErrorCode) -> None:
+    # It answers who waits for the ISR in the same words as who asks it later. Behind a batch that was given up the
+    # sequence must therefore stay, or the batch would be written once more in a new epoch.
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        await (await send_many(producer, 1))[0]
+        cluster.faults.append(ProduceFault(error=ErrorCode.INVALID_RECORD, append=True, delay_s=0.2))
+        cluster.faults.append(ProduceFault(error=error, append=True))
+        given_up = await producer.send("orders", b"given up" * 20, partition=0)
+        await asyncio.sleep(0.05)  # each its own batch, both under way
+        kept = await producer.send("orders", b"kept" * 30, partition=0)
+        with pytest.raises(InvalidRecordError):
+            await given_up
+        assert (await kept).offset == 2
+        assert cluster.partition("orders").values().count(b"kept" * 30) == 1
+
+    run(body, batch_size=100)
+
+
 def test_a_batch_that_the_topic_finds_too_large_is_split() -> None:
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         cluster.message_bytes_max = 2_000
