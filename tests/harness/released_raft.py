@@ -32,9 +32,7 @@ class RecordingTransport(Transport):
 class ReleasedNode:
     """One node of the library, untouched."""
 
-    def __init__(
-        self, *, nodes: int = 3, node_class: Callable[..., SyncObj] = SyncObj, **settings: Any
-    ) -> None:
+    def __init__(self, *, nodes: int = 3, node_class: Callable[..., SyncObj] = SyncObj, **settings: Any) -> None:
         self.transport = RecordingTransport()
         self.peers = [Node(number) for number in range(1, nodes)]
         conf = SyncObjConf(autoTick=False, **settings)
@@ -52,7 +50,9 @@ class ReleasedNode:
         """A message from a peer."""
         self.transport._onMessageReceived(self.peers[sender - 1], message)
 
-    def append(self, entries: list[tuple[bytes, int, int]], previous: tuple[int, int], commit: int, term: int = 1) -> None:
+    def append(
+        self, entries: list[tuple[bytes, int, int]], previous: tuple[int, int], commit: int, term: int = 1
+    ) -> None:
         """An append_entries from node 1."""
         self.receive(
             1,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from klamm.broker.config import BrokerConfig
 from klamm.proto.errors import KafkaConfigurationError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from klamm.cluster.node_config import (
     REQUIRED,
     Address,
@@ -103,7 +102,7 @@ def test_addresses() -> None:
     ],
 )
 def test_malformed_values_raise_value_error(parse, text: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match=r".+"):
         parse(text)
 
 

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from klamm.cluster.image import MetadataImage
 from klamm.cluster.records import cluster_record, config_record
 from klamm.controller.metadata_log import MetadataLog, OffsetNotInLogError, snapshot_batches

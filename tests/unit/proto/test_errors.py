@@ -2,7 +2,6 @@
 
 import grpc
 import pytest
-
 from klamm.proto.errors import ERROR_TABLE, ErrorCode, RetriableError, error_for
 
 

@@ -9,7 +9,6 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
-
 from klamm.proto.errors import (
     CorruptRecordError,
     KafkaError,
@@ -30,7 +29,8 @@ SIZE_MAX = 1 << 20
 
 
 def build(count: int = 3, *, compression: int = 0, producer_id: int = -1, sequence: int = -1) -> bytes:
-    builder = DefaultRecordBatchBuilder(2, compression, 0, producer_id, 0 if producer_id >= 0 else -1, sequence, 1 << 20)
+    producer_epoch = 0 if producer_id >= 0 else -1
+    builder = DefaultRecordBatchBuilder(2, compression, 0, producer_id, producer_epoch, sequence, 1 << 20)
     for offset in range(count):
         builder.append(offset, 1000 + offset, b"key", b"value" * 10, [])
     return bytes(builder.build())
