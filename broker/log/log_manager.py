@@ -170,6 +170,9 @@ class LogManager:
         if namesake is not None:  # a topic of this name that was deleted while this broker was away
             self.set_aside(namesake)
         try:
+            if self._checkpoints.names(topic_partition):  # of a log that went, and is not this one
+                self._high_watermarks.pop(topic_partition, None)
+                self._checkpoints.write(self._offsets(), self._checkpoints.generation)
             place = LogPlace(topic_partition, topic_id, directory)
             log = create_log(self._file_system, self._pool, place, config, self._clock.wall_ms())
         except OSError as error:
@@ -220,6 +223,7 @@ class LogManager:
         del self._keys[log.topic_partition]
         self._housekeeping.forget(log)
         self._high_watermarks.pop(log.topic_partition, None)
+        self._checkpoints.outdate()
         return path
 
     def high_watermark(self, topic_id_partition: TopicIdPartition) -> Offset:
@@ -301,7 +305,7 @@ class LogManager:
 
         :raises OSError: the disk failed.
         """
-        await asyncio.to_thread(self._checkpoints.write, self._offsets())
+        await asyncio.to_thread(self._checkpoints.write, self._offsets(), self._checkpoints.generation)
 
     def _offsets(self) -> CheckpointedOffsets:
         for key, log in self._logs.items():
@@ -342,7 +346,7 @@ class LogManager:
         with ThreadPoolExecutor(self._config.recovery_threads, "log-close") as executor:
             all_closed = all(list(executor.map(close, self._logs.values())))
         try:
-            self._checkpoints.write(self._offsets())
+            self._checkpoints.write(self._offsets(), self._checkpoints.generation)
             if all_closed:
                 write_clean_shutdown(self._file_system, self._folder, BrokerEpoch(-1) if epoch is None else epoch)
         except OSError as error:

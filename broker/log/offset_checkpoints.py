@@ -2,11 +2,15 @@
 
 A torn one says nothing, and nothing is lost by it: recovery begins at 0, a log at its first segment, a high watermark
 at its log start. They are written every few seconds if anything changed, and at a clean stop.
+
+The files know logs by their names alone, as Kafka's do. So a log that takes the name of one that went must not find
+the other's offsets there: an old log start would cut off what the new log holds. `names` tells whether it would.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,14 +46,28 @@ class OffsetCheckpoints:
         self._file_system = file_system
         self._folder = folder
         self._written: dict[str, Offsets] = {}
+        self._on_disk: set[TopicPartition] = set()  # in any of the files
+        self._lock = threading.Lock()  # writes are done in a thread
+        self.generation = 0
+
+    def outdate(self) -> None:
+        """A log went: what was collected before, and is not written yet, must not be written any more."""
+        self.generation += 1
+
+    def names(self, topic_partition: TopicPartition) -> bool:
+        """True if a file on the disk speaks of a log of this name. Waits for a write under way."""
+        with self._lock:
+            return topic_partition in self._on_disk
 
     def read(self) -> CheckpointedOffsets:
         """What the last process wrote. :raises OSError: the disk failed."""
-        return CheckpointedOffsets(
+        found = CheckpointedOffsets(
             self._read(RECOVERY_POINT_CHECKPOINT),
             self._read(LOG_START_CHECKPOINT),
             self._read(HIGH_WATERMARK_CHECKPOINT),
         )
+        self._on_disk = {*found.recovery_points, *found.log_starts, *found.high_watermarks}
+        return found
 
     def _read(self, name: str) -> Offsets:
         try:
@@ -58,9 +76,17 @@ class OffsetCheckpoints:
             logger.warning("checkpoint_torn folder=%s name=%s error=%s", self._folder, name, error)
             return {}
 
-    def write(self, offsets: CheckpointedOffsets) -> None:
-        """Writes those that have changed since the last call. :raises OSError: the disk failed."""
+    def write(self, offsets: CheckpointedOffsets, generation: int) -> None:
+        """Writes those that have changed since the last call; nothing if `generation`, that of the time when they
+        were collected, is over. :raises OSError: the disk failed.
+        """
+        with self._lock:
+            if generation == self.generation:
+                self._write(offsets)
+
+    def _write(self, offsets: CheckpointedOffsets) -> None:
         changed = False
+        self._on_disk.update(offsets.recovery_points, offsets.log_starts, offsets.high_watermarks)
         for name, values in (
             # Log starts before recovery points: a crash in between must not make recovery read what retention removed.
             (LOG_START_CHECKPOINT, offsets.log_starts),
@@ -73,3 +99,4 @@ class OffsetCheckpoints:
                 changed = True
         if changed:
             self._file_system.sync_folder(self._folder)
+        self._on_disk = {*offsets.recovery_points, *offsets.log_starts, *offsets.high_watermarks}

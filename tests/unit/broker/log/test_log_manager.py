@@ -218,6 +218,50 @@ def test_rule_24_a_topic_made_again_under_its_name_sets_the_old_log_aside(place:
     assert stray in disk.folders
 
 
+@pytest.mark.parametrize("how", ["deleted", "set aside", "gone before the start"])
+def test_rule_3_a_topic_made_again_inherits_no_checkpoint(place: Place, how: str) -> None:
+    # The checkpoints go by name: after kill -9 an old log start would hide, or cut off, what the new topic holds.
+    disk, _ = place
+    manager = filled(place)
+    manager.logs[KEY].advance_log_start_to(Offset(15))
+    asyncio.run(manager.checkpoint())
+    if how == "deleted":
+        manager.delete(KEY)
+    elif how == "gone before the start":
+        stop(manager, clean=False)
+        for path in [path for path in disk.files if path.startswith("/data/t-0/")]:
+            del disk.files[path]
+        disk.folders.discard("/data/t-0")
+        manager = opened(place)
+    other = TopicIdPartition(uuid4(), 0)
+    log = manager.create("t", other.topic_id, 0, CONFIG)
+    append(log, b"first")
+    append(log, b"second")
+    before = content(log)
+    disk.crash()
+    again = opened(place)
+    assert content(again.logs[other]) == before
+    assert again.logs[other].log_start_offset == 0
+    assert again.high_watermark(other) == 0
+
+
+def test_a_checkpoint_collected_before_a_deletion_is_not_written_after_it(place: Place) -> None:
+    disk, _ = place
+    manager = filled(place)
+    manager.logs[KEY].advance_log_start_to(Offset(15))
+
+    async def main() -> None:
+        late = asyncio.ensure_future(manager.checkpoint())
+        await asyncio.sleep(0)  # collected, and handed to a thread
+        manager.delete(KEY)
+        manager.create("t", uuid4(), 0, CONFIG)
+        await late
+
+    asyncio.run(main())
+    written = disk.files.get("/data/log-start-offset-checkpoint")
+    assert written is None or b"t 0 15" not in bytes(written.data)
+
+
 def test_a_deleted_log_is_renamed_and_removed_later(place: Place) -> None:
     disk, clock = place
     manager = filled(place)
