@@ -41,17 +41,19 @@ class ArmedStream(Protocol):
 class LeaderReplica:
     """Lives from the begin of one leader epoch to its end."""
 
-    def __init__(self, partition: Partition, state: LeaderState) -> None:
+    def __init__(self, partition: Partition, state: LeaderState, produces: ProduceQueue | None = None) -> None:
         self._partition = partition
         self._log = partition.log
         self.state: Final = state
-        self.produces: Final = ProduceQueue()
+        self.produces = ProduceQueue() if produces is None else produces
         self.fetches: Final = FetchQueue()
         self.armed: Final[dict[ArmedStream, None]] = {}
         # Ends and sizes of the batches above the high watermark: what waiting fetches count.
         self._uncommitted: Final[deque[tuple[Offset, int]]] = deque()
         if state.log_end_offset > state.high_watermark:
             self._uncommitted.append((state.log_end_offset, _SURELY_ENOUGH_BYTES))
+        if state.under_min_isr:
+            self.produces.decide_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
     @property
     def leader_epoch(self) -> LeaderEpoch:
@@ -130,6 +132,11 @@ class LeaderReplica:
         return self.state.isr.pending
 
     # --- the end ---------------------------------------------------------------------------------------------
+
+    def hand_over_produces(self) -> ProduceQueue:
+        """Those who wait for the ISR, for this broker's next leadership."""
+        produces, self.produces = self.produces, ProduceQueue()
+        return produces
 
     def resign(self, error: ErrorCode) -> None:
         """The leadership is over: everyone who waits is told, and asks somebody else."""

@@ -89,10 +89,11 @@ class Partition:
         self.leader_id: BrokerId | None = None
         self.leader_epoch: LeaderEpoch | None = None
         self.failure: KafkaStorageError | None = None  # set: a leader is suspended, a follower could not append
-        self.refetch = False  # the log is corrupt: start over once this replica is out of the ISR
+        self.refetch = False  # the log is corrupt: start over once this replica cannot be elected
         self.closed: ErrorCode | None = None
         self.retry_ms = 0  # how long the follower backed off last; 0: all is well
         self.in_isr = False
+        self.electable = False  # in the ISR, or eligible where that is empty (KIP-966)
         self._replication_factor = 1
         self._alone_until_ms = 0  # until then the controllers need not be told again that the log failed
 
@@ -126,6 +127,9 @@ class Partition:
         self._begin_leadership(image, now_ms)
 
     def _begin_leadership(self, image: PartitionImage, now_ms: int) -> None:
+        # One epoch on and nobody led in between: who waits for the ISR may go on waiting, as the log is the same.
+        goes_on = self.leader if self.leader_epoch is not None and image.leader_epoch == self.leader_epoch + 1 else None
+        produces = None if goes_on is None else goes_on.hand_over_produces()
         self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         check_order(self.log.log_start_offset, self.high_watermark, self.log.log_end_offset)
         self.leader_id = image.leader
@@ -145,7 +149,7 @@ class Partition:
             lag_time_max_ms=self.host.replica_lag_time_max_ms,
             now_ms=now_ms,
         )
-        self.leader = LeaderReplica(self, state)
+        self.leader = LeaderReplica(self, state, produces)
         try:
             self.log.assign_epoch(image.leader_epoch, self.log.log_end_offset)
         except KafkaStorageError as error:
@@ -186,17 +190,20 @@ class Partition:
                 self.high_watermark,
             )
         if self.refetch:
-            changed = self._refetch() or changed
+            self._refetch(new_epoch=changed)
         return changed
 
-    def _refetch(self) -> bool:
-        """Drops a corrupt log, once nothing counts on it any more; True if it is done."""
-        if self.in_isr:
-            self.suspend(KafkaStorageError(f"{self}: the log is corrupt, and this replica still counts as in sync"))
-            return False
-        self._start_over(self.log.log_start_offset)
-        self.refetch = False
-        return True
+    def _refetch(self, *, new_epoch: bool) -> None:
+        """Drops a corrupt log once nothing counts on it any more.
+
+        That is so at the begin of a leader epoch in which it cannot be elected: only then the leader has forgotten
+        how far this log reached, and will not bring it back into the ISR on the strength of that.
+        """
+        if self.electable:
+            self.suspend(KafkaStorageError(f"{self}: the log is corrupt, and this replica may still be elected"))
+        elif new_epoch:
+            self._start_over(self.log.log_start_offset)
+            self.refetch = False
 
     def close(self, error: ErrorCode) -> None:
         """No longer a replica here; whoever waits gets `error`."""
@@ -217,7 +224,7 @@ class Partition:
         logger.error("replica_failed partition=%s epoch=%s error=%s", self, self.leader_epoch, error)
         if self.leader is not None:
             self.leader.resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        if self.in_isr:
+        if self.in_isr or (self.refetch and self.electable):
             self.host.replica_failed(self, error)
 
     def resume(self) -> None:
@@ -245,6 +252,7 @@ class Partition:
         # Replicas still being added do not raise the demand, as the controllers count it too.
         self._replication_factor = len(image.replicas) - len(image.adding_replicas)
         self.in_isr = self.host.broker_id in image.isr
+        self.electable = self.in_isr or self.host.broker_id in image.eligible_leader_replicas
 
     def _min_isr(self) -> int:
         return self.config.effective_min_insync_replicas(self._replication_factor)

@@ -97,6 +97,7 @@ class PartitionChange:
     leader_recovery_state: LeaderRecoveryState | None = None
     lost: AbstractSet[BrokerId] = frozenset()  # replicas whose data is not to be trusted: they leave ISR and ELR
     wiped: AbstractSet[BrokerId] = frozenset()  # of those, the ones whose disk is another one
+    new_leader_epoch: bool = False  # also if the leader stays
 
     def build(self) -> PartitionImage | None:
         """The partition after the change, under its new epochs; None if nothing changes."""
@@ -121,7 +122,8 @@ class PartitionChange:
         if target.equals(old) and last_known_leader == old.last_known_leader:
             return None
         # A removed replica must not go on fetching from, or counting for, the leader it knows: the epoch tells it.
-        bump = target.leader != old.leader or not set(old.replicas) <= set(target.replicas)
+        removed = not set(old.replicas) <= set(target.replicas)
+        bump = target.leader != old.leader or removed or self.new_leader_epoch
         return PartitionImage(
             topic_id=old.topic_id,
             partition=old.partition,

@@ -2,6 +2,9 @@
 
 Such a replica leaves ISR and ELR and leads no longer, in one record, where somebody else in sync can lead. Where there
 is nobody, nothing changes: the last holder of the data stays where it is, and its broker serves what can be served.
+
+The leader epoch grows even where the leader stays. The replica may drop its log now, and what the leader knows of it is
+from before: neither may bring it back into the ISR, nor an AlterPartition that is already on its way.
 """
 
 from __future__ import annotations
@@ -62,7 +65,9 @@ def _give_up(
     if sender not in (*partition.isr, *partition.eligible_leader_replicas):
         return ErrorCode.NONE, None
     isr = tuple(member for member in partition.isr if member != sender)
-    changed = PartitionChange(partition, live, rules.of(topic.name), isr=isr, lost=frozenset((sender,))).build()
+    changed = PartitionChange(
+        partition, live, rules.of(topic.name), isr=isr, lost=frozenset((sender,)), new_leader_epoch=True
+    ).build()
     if changed is None or changed.leader is None:
         return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, None
     return ErrorCode.NONE, changed.to_record()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from ...proto.command_pb2 import Command, CommandResponse, FailedReplica, ReplicaFailedCommand
 from ...proto.errors import ErrorCode
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..partition import Partition
 
 logger = logging.getLogger(__name__)
+
+
+_ASK_AGAIN: Final = frozenset({ErrorCode.NOT_CONTROLLER, ErrorCode.UNKNOWN_SERVER_ERROR})
 
 
 class MissingReplica:
@@ -59,11 +62,17 @@ class FailedReplicas:
             (outcome.topic_id, outcome.partition): ErrorCode.of(outcome.error_code)
             for outcome in response.replica_failed.partitions
         }
+        again: list[FailingReplica] = []
         for replica, leader_epoch in cast("list[_Asked]", asked):
             error = outcomes.get(replica.key, ErrorCode.UNKNOWN_SERVER_ERROR)
             logger.warning("replica_given_up partition=%s epoch=%d error=%s", replica, leader_epoch, error.name)
-            if error is ErrorCode.NONE or isinstance(replica, MissingReplica):
-                continue  # the metadata that ends this leadership is on its way
-            if replica.leader_epoch == leader_epoch:
-                replica.resume()  # nobody else can lead
-        return []
+            if isinstance(replica, MissingReplica):
+                continue  # it is tried again for as long as there is no folder
+            if error is ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE:
+                if replica.leader_epoch == leader_epoch:
+                    replica.resume()  # nobody else can lead
+            elif error in _ASK_AGAIN:
+                again.append(replica)
+            # Else the metadata that ends this leadership, or this partition, is on its way: what is known of the
+            # log's state stays known until then.
+        return again

@@ -508,6 +508,38 @@ def test_a_corrupt_segment_is_never_served_and_fetched_anew(bit: int) -> None:
     simulated(test)
 
 
+def test_rule_19_a_corrupt_replica_keeps_its_log_as_long_as_it_may_be_elected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its leadership ends by fencing before it could say that its log is corrupt, and leaves it eligible (KIP-966).
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster, min_insync_replicas="3")
+        for number in range(5):
+            await produce(cluster, 1, f"{number}".encode())
+        emptied = []
+        start_over = Partition._start_over
+
+        def watched(self: Partition, offset: Offset) -> None:
+            image = cluster.partition("t", 0)
+            emptied.append((self.host.broker_id, image.isr, image.eligible_leader_replicas))
+            start_over(self, offset)
+
+        monkeypatch.setattr(Partition, "_start_over", watched)
+        cluster.cut(1, 0, break_streams=True)
+        first = cluster.brokers[1]  # type: ignore[index]
+        first.disk.flip_bit(first.segment("t", 0), 8 * 30)
+        assert (await fetch(cluster, 1, 0)).error is ErrorCode.KAFKA_STORAGE_ERROR
+        await cluster.until(lambda: led(cluster, 2))
+        assert cluster.partition("t", 0).eligible_leader_replicas == (1,)
+        cluster.mend_all()
+        await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 3 and emptied)
+        assert [(broker, broker in isr, broker in elr) for broker, isr, elr in emptied] == [(1, False, False)]
+        assert (await fetch(cluster, 2, 0)).error is ErrorCode.NONE
+        assert partition(cluster, 1).log.log_end_offset == 5
+
+    simulated(test)
+
+
 def test_a_corrupt_segment_with_nobody_else_is_not_served_but_the_rest_is() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await topic(cluster, replicas=(1,))

@@ -6,8 +6,15 @@ from uuid import UUID
 
 import pytest
 from klamm.cluster.image import MetadataImage
+from klamm.controller.alter_partition import decide_alter_partition
 from klamm.controller.replica_failed import decide_replica_failed
-from klamm.proto.command_pb2 import FailedReplica, ReplicaFailedCommand
+from klamm.proto.command_pb2 import (
+    AlterPartitionCommand,
+    AlterPartitionEntry,
+    BrokerState,
+    FailedReplica,
+    ReplicaFailedCommand,
+)
 from klamm.proto.errors import ErrorCode
 from klamm.proto.metadata_pb2 import MetadataRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord
 
@@ -71,9 +78,26 @@ def test_a_failed_replica_is_not_eligible_to_lead_though_the_isr_is_small() -> N
     assert (record.leader, list(record.isr), list(record.eligible_leader_replicas)) == (2, [2], [])
 
 
-def test_a_failed_follower_leaves_the_isr_and_the_leader_stays() -> None:
-    _, [record] = give_up(image([1, 2, 3]), 3)
-    assert (record.leader, list(record.isr), record.leader_epoch) == (1, [1, 2], 4)
+def test_rule_8_a_failed_follower_leaves_the_isr_and_the_leader_forgets_how_far_it_was() -> None:
+    # It may start over with an empty log: what the leader knows of it belongs to the epoch that ends here.
+    before = image([1, 2, 3])
+    _, [record] = give_up(before, 3)
+    assert (record.leader, list(record.isr), record.leader_epoch) == (1, [1, 2], 5)
+    after = before.replay([MetadataRecord(partition=record)], before.end_offset + 1)
+    brought_back = AlterPartitionCommand(
+        broker_id=1,
+        broker_epoch=10,
+        partitions=[
+            AlterPartitionEntry(
+                topic_id=TOPIC_ID,
+                leader_epoch=4,
+                partition_epoch=10,
+                new_isr=[BrokerState(broker_id=n, broker_epoch=n * 10) for n in (1, 2, 3)],
+            )
+        ],
+    )
+    outcome = decide_alter_partition(after, brought_back).response.alter_partition.partitions[0]
+    assert outcome.error_code == ErrorCode.FENCED_LEADER_EPOCH
 
 
 def test_the_last_one_stays() -> None:
