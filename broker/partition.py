@@ -123,6 +123,7 @@ class Partition:
                 )
             )
             self.leader.carry_out(state.min_isr_changed(self._min_isr(), now_ms))
+            self.host.unsettled(self)
             return
         self._begin_leadership(image, now_ms)
 

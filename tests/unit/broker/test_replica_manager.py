@@ -19,6 +19,7 @@ from klamm.broker.replica_manager import (
     ProduceOutcome,
     ReplicaManager,
 )
+from klamm.proto.command_pb2 import AlterPartitionReassignmentsCommand, Command, ReassignablePartition
 from klamm.proto.errors import ErrorCode
 from klamm.proto.identifiers import LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
 from klamm.proto.record_batch import batches
@@ -629,6 +630,26 @@ def test_an_idle_cluster_has_nothing_to_tick() -> None:
         for number in (1, 2, 3):
             assert not manager(cluster, number)._partitions._unsettled
         assert partition(cluster, 1).topic_id_partition == TopicIdPartition(*partition(cluster, 2).topic_id_partition)
+
+    simulated(test)
+
+
+def test_a_replica_that_is_added_is_ticked_for_until_it_is_in_sync() -> None:
+    # Else one whom the controllers refused once, and who stands at the log end, would be proposed never again.
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster, replicas=(1, 2))
+        await asyncio.sleep(2)
+        cluster.cut(1, 3, break_streams=True)
+        wanted = ReassignablePartition(topic="t", partition=0, replicas=[1, 2, 3])
+        reassign = AlterPartitionReassignmentsCommand(partitions=[wanted])
+        cluster.submit(Command(alter_partition_reassignments=reassign))
+        await cluster.until(lambda: len(partition(cluster, 1).leader.state.followers) == 2)  # type: ignore[union-attr]
+        await asyncio.sleep(2)
+        assert partition(cluster, 1) in manager(cluster, 1)._partitions._unsettled
+        cluster.mend_all()
+        await cluster.until(lambda: cluster.partition("t", 0).isr == (1, 2, 3))
+        await asyncio.sleep(2)
+        assert not manager(cluster, 1)._partitions._unsettled
 
     simulated(test)
 
