@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..cluster.clock import Clock
+from ..cluster.image import MetadataImage
 from ..proto.command_pb2 import BecomeControllerCommand, Command, CommandResponse
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import NONE_ID, BrokerId, ControllerEpoch, NodeId
@@ -92,6 +93,11 @@ class ActiveController:
     def is_active(self) -> bool:
         """True if this controller takes commands."""
         return self._epoch is not None and self._raft.role is RaftRole.LEADER and self._raft.term == self._epoch
+
+    @property
+    def image(self) -> MetadataImage:
+        """The metadata as far as it is committed and applied here."""
+        return self._machine.image
 
     @property
     def active_id(self) -> NodeId | None:

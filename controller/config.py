@@ -14,6 +14,7 @@ from ..cluster.node_config import (
     ConfigDefinition,
     ConfigValues,
     NodeConfigKey,
+    parse_bool,
     parse_int,
     parse_listeners,
     parse_properties,
@@ -104,6 +105,15 @@ DEFAULT_REPLICATION_FACTOR: NodeConfigKey[int | None] = NodeConfigKey(
     None,
     CLUSTER_CONFIG_KEYS["default.replication.factor"].documentation,
 )
+AUTO_REBALANCE = NodeConfigKey(
+    "auto.leader.rebalance.enable", parse_bool, True, "whether leaderships go back to preferred leaders by themselves"
+)
+IMBALANCE_CHECK_S = NodeConfigKey(
+    "leader.imbalance.check.interval.seconds",
+    parse_int(minimum=1, maximum=86_400),
+    300,
+    "how often the active controller looks for partitions that another than the preferred leader leads",
+)
 
 CONTROLLER_DEFINITION: Final = ConfigDefinition(
     (
@@ -121,6 +131,8 @@ CONTROLLER_DEFINITION: Final = ConfigDefinition(
         SNAPSHOT_ENTRIES_MAX,
         NUM_PARTITIONS,
         DEFAULT_REPLICATION_FACTOR,
+        AUTO_REBALANCE,
+        IMBALANCE_CHECK_S,
     )
 )
 
@@ -139,6 +151,7 @@ class ControllerConfig:
     raft: RaftConfig
     num_partitions: int | None  # None: the cluster-wide default decides
     default_replication_factor: int | None
+    leader_imbalance_check_s: int | None  # None: leaders stay where they are until somebody asks
 
     @classmethod
     def load(cls, path: Path) -> ControllerConfig:
@@ -169,6 +182,7 @@ class ControllerConfig:
             raft=_raft_config(values),
             num_partitions=values[NUM_PARTITIONS],
             default_replication_factor=values[DEFAULT_REPLICATION_FACTOR],
+            leader_imbalance_check_s=values[IMBALANCE_CHECK_S] if values[AUTO_REBALANCE] else None,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -19,6 +20,7 @@ from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NodeId
 from ..proto.raft_pb2_grpc import add_RaftServicer_to_server
 from .active_controller import ActiveController, TopicDefaults
 from .config import ControllerConfig
+from .leader_balance import keep_balanced
 from .metadata_log import MetadataLog
 from .raft_node import RaftNode
 from .raft_transport import GrpcRaftTransport
@@ -55,6 +57,8 @@ class ControllerServer:
         """`on_failure` is told when the controller's state can no longer be trusted: the process must end."""
         self._config = config
         self._clock = clock
+        self._on_failure = on_failure
+        self._balance: asyncio.Task[None] | None = None
         self._address = config.listen
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health_aio.HealthServicer()
@@ -120,17 +124,28 @@ class ControllerServer:
         # The data folder is read before the first call is served: nobody is told of a state that is not there yet.
         await self._raft.start()
         await self._server.start()
+        if self._config.leader_imbalance_check_s is not None:
+            balance = keep_balanced(self._controller, self._config.leader_imbalance_check_s)
+            self._balance = asyncio.create_task(balance, name="leader-balance")
+            self._balance.add_done_callback(self._balance_ended)
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
         """Stops in order: takes no more commands, ends the streams, leaves the quorum."""
         await self._health.enter_graceful_shutdown()
+        if self._balance is not None:
+            self._balance.cancel()
         await self._controller.stop()
         await self._sessions.stop()
         self._service.close()
         await self._server.stop(STOP_GRACE_S)
         await self._raft.stop()
+
+    def _balance_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._on_failure(error)
 
     def _listen(self) -> None:
         wanted = self._config.listen
