@@ -7,7 +7,7 @@ The quorum itself is not simulated: one state machine stands for it, and brokers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from uuid import UUID
 
@@ -17,8 +17,14 @@ from harness.virtual_loop import VirtualClock, VirtualLoop
 from klamm.broker.log.log_manager import LogManager, LogManagerConfig
 from klamm.broker.replica_manager import ReplicaConfig, ReplicaManager
 from klamm.cluster.image import MetadataImage, PartitionImage
+from klamm.cluster.records import CONFIG_RESOURCE_TOPIC
 from klamm.controller.state import ControllerState, apply
 from klamm.proto.command_pb2 import (
+    ALTER_CONFIG_DELETE,
+    ALTER_CONFIG_SET,
+    AlterableConfig,
+    AlterConfigsResource,
+    AlterPartitionReassignmentsCommand,
     BecomeControllerCommand,
     Command,
     CommandResponse,
@@ -28,6 +34,8 @@ from klamm.proto.command_pb2 import (
     ElectLeadersCommand,
     FenceBrokersCommand,
     FencedBroker,
+    IncrementalAlterConfigsCommand,
+    ReassignablePartition,
     RegisterBrokerCommand,
     ReplicaAssignment,
     TopicReference,
@@ -259,6 +267,22 @@ class SimulatedCluster:
 
     def delete_topic(self, name: str) -> None:
         self.submit(Command(delete_topics=DeleteTopicsCommand(topics=[TopicReference(name=name)])))
+
+    def reassign(self, name: str, number: int, replicas: list[int]) -> None:
+        """Moves a partition (KIP-455)."""
+        wanted = ReassignablePartition(topic=name, partition=number, replicas=replicas)
+        self.submit(Command(alter_partition_reassignments=AlterPartitionReassignmentsCommand(partitions=[wanted])))
+
+    def configure(self, name: str, configs: Mapping[str, str | None]) -> None:
+        """Sets a topic's keys; None: back to the default."""
+        changes = [
+            AlterableConfig(name=key, operation=ALTER_CONFIG_DELETE)
+            if value is None
+            else AlterableConfig(name=key, operation=ALTER_CONFIG_SET, value=value)
+            for key, value in configs.items()
+        ]
+        resource = AlterConfigsResource(resource_type=CONFIG_RESOURCE_TOPIC, resource_name=name, configs=changes)
+        self.submit(Command(incremental_alter_configs=IncrementalAlterConfigsCommand(resources=[resource])))
 
     def elect_preferred(self) -> None:
         self.submit(Command(elect_leaders=ElectLeadersCommand(all_partitions=True)))

@@ -26,7 +26,7 @@ ONE_SEED = os.environ.get("KLAMM_SEED")
 SEEDS = range(int(os.environ.get("KLAMM_SEEDS", "60"))) if ONE_SEED is None else [int(ONE_SEED)]
 FAULTS = (
     *("kill", "kill", "restart", "restart", "stop", "controller", "preferred", "calm", "calm"),
-    *("cut", "cut_controller", "isolate", "mend", "power"),
+    *("cut", "cut_controller", "isolate", "mend", "power", "reassign", "min_isr"),
 )
 TOPIC = "t"
 
@@ -107,6 +107,11 @@ class Run:
             cluster.new_controller()
         elif kind == "preferred":
             cluster.elect_preferred()
+        elif kind == "reassign":
+            # Never to one replica alone, which a power cut may empty without breaking any promise.
+            cluster.reassign(TOPIC, random.randrange(2), random.sample([1, 2, 3], random.choice((2, 3))))
+        elif kind == "min_isr":
+            cluster.configure(TOPIC, {"min.insync.replicas": random.choice(("1", "2", "3", None))})
 
     async def _cut_power(self, victim: SimulatedBroker) -> None:
         """Rule 19: it may lose what it acked, so long as another in the ISR of each partition does not."""
