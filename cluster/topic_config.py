@@ -150,7 +150,7 @@ _DEFINITIONS: Final = (
         "message.timestamp.after.max.ms",
         "long",
         0,
-        _LONG_MAX,
+        3_600_000,  # Kafka's since 4.0 (KIP-1030): a date from the far future would hold retention up
         "log.message.timestamp.after.max.ms",
         "How far ahead of the broker's clock a record's timestamp may be.",
     ),
