@@ -22,7 +22,8 @@ from klamm.broker.replica_manager import (
 from klamm.proto.command_pb2 import AlterPartitionReassignmentsCommand, Command, ReassignablePartition
 from klamm.proto.errors import ErrorCode
 from klamm.proto.identifiers import LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
-from klamm.proto.record_batch import batches
+from klamm.proto.record_batch import batches, parse_header
+from simulation.replication_oracles import whole_log
 
 Test = Callable[[SimulatedCluster], Awaitable[None]]
 
@@ -220,6 +221,56 @@ def test_rule_17_a_duplicate_gets_its_first_offset_and_a_gap_an_error() -> None:
         assert newer.base_offset == 3
         older = await produce(cluster, 2, producer_id=7, base_sequence=3)
         assert older.error is ErrorCode.INVALID_PRODUCER_EPOCH
+
+    simulated(test)
+
+
+def test_rule_17_a_new_leader_knows_the_last_five_batches_of_its_predecessor() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        for sequence in range(7):
+            assert (await produce(cluster, 1, b"v", producer_id=9, base_sequence=sequence)).base_offset == sequence
+        await cluster.brokers[1].kill()  # type: ignore[index]
+        await cluster.until(lambda: led(cluster, 2))
+        await cluster.until(lambda: partition(cluster, 2).high_watermark == 7)
+        for sequence in range(2, 7):
+            again = await produce(cluster, 2, b"v", producer_id=9, base_sequence=sequence)
+            assert (again.error, again.base_offset) == (ErrorCode.NONE, sequence)
+        for sequence in (1, 8):
+            outcome = await produce(cluster, 2, b"v", producer_id=9, base_sequence=sequence)
+            assert outcome.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+        assert partition(cluster, 2).log.log_end_offset == 7
+
+    simulated(test)
+
+
+def test_rule_2_replicas_hold_the_same_bytes_at_one_offset_and_epoch() -> None:
+    # A deposed leader goes on writing what nobody copies: its offsets are the next leader's too, its epoch is not.
+    async def test(cluster: SimulatedCluster) -> None:
+        held: dict[tuple[int, int], bytes] = {}
+
+        def compare() -> None:
+            for number in (1, 2, 3):
+                for data in whole_log(partition(cluster, number).log).values():
+                    header = parse_header(data)
+                    key = (header.base_offset, header.partition_leader_epoch)
+                    assert held.setdefault(key, data) == data, key
+
+        await topic(cluster)
+        await produce(cluster, 1, b"common")
+        cut_off(cluster, 1, 0, 2, 3)
+        for number in range(3):
+            await produce(cluster, 1, b"lost %d" % number, acks=1)
+        await cluster.until(lambda: led(cluster, 2))
+        await produce(cluster, 2, b"kept", b"kept too")
+        compare()
+        assert {(1, 0), (1, 1)} <= set(held)
+        cluster.mend_all()
+        await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 3)
+        await produce(cluster, 2, b"last")
+        await cluster.until(lambda: len({partition(cluster, number).log.log_end_offset for number in (1, 2, 3)}) == 1)
+        compare()
+        assert whole_log(partition(cluster, 1).log) == whole_log(partition(cluster, 2).log)
 
     simulated(test)
 
