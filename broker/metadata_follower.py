@@ -4,6 +4,9 @@ Two tasks share the work. One reads the stream of the active controller and repl
 break, drops what it has seen already, and takes a snapshot as a whole image in one step. The other hands each new
 image to the broker, one at a time and in order; what was committed while the broker was busy comes as one step.
 `image` is always one that the broker has acted on (rule 20 counts from there).
+
+A broker that starts does not act on the images of its past, in which it led what others lead now, or held no replica of
+what it holds again: the first one that it acts on has its own registration.
 """
 
 from __future__ import annotations
@@ -59,6 +62,7 @@ class MetadataFollower:
         self._listeners: list[Callable[[MetadataImage], None]] = []
         self._replayed_more = asyncio.Event()
         self._applied_more = asyncio.Event()
+        self._act_from = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -70,8 +74,9 @@ class MetadataFollower:
         """`listener(image)` is called each time the broker has acted on an image."""
         self._listeners.append(listener)
 
-    async def start(self) -> None:
-        """Begins to follow."""
+    async def start(self, act_from: int = 0) -> None:
+        """Begins to follow; the broker acts on the first image that has all records below `act_from`."""
+        self._act_from = act_from
         self._task = asyncio.create_task(self._run(), name="metadata-follower")
 
     async def stop(self) -> None:
@@ -102,7 +107,7 @@ class MetadataFollower:
     async def _apply(self) -> None:
         while True:
             old, new = self._applied, self._replayed
-            if new is old:
+            if new is old or new.end_offset < self._act_from:
                 await self._replayed_more.wait()
                 continue
             await self._on_image(old, new)

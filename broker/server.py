@@ -167,8 +167,9 @@ class BrokerServer:
             ) from error
         self._log_manager.set_cluster_id(cluster_id)
         await self._replica_manager.start()
-        await self._metadata.start()
-        if not await self._metadata.wait_for(self._lifecycle.broker_epoch + 1, METADATA_TIMEOUT_MS):
+        registered = self._lifecycle.broker_epoch + 1
+        await self._metadata.start(registered)
+        if not await self._metadata.wait_for(registered, METADATA_TIMEOUT_MS):
             raise KafkaError("the controllers registered this broker but did not send the metadata; see their logs")
         self._replica_manager.set_aside_strays(self._metadata.image)
 

@@ -48,12 +48,14 @@ class Steps:
 
 
 @asynccontextmanager
-async def following(quorum: FakeQuorum, steps: Steps, cluster_id: str | None = None) -> AsyncIterator[MetadataFollower]:
+async def following(
+    quorum: FakeQuorum, steps: Steps, cluster_id: str | None = None, act_from: int = 0
+) -> AsyncIterator[MetadataFollower]:
     client = ControllerClient(quorum.addresses, SystemClock())
     follower = MetadataFollower(
         client, steps.on_image, broker_id=BrokerId(1), on_fatal=steps.fatal.append, cluster_id=cluster_id
     )
-    await follower.start()
+    await follower.start(act_from)
     yield follower
     await follower.stop()
     await client.close()
@@ -113,6 +115,42 @@ def test_records_sent_twice_are_replayed_once() -> None:
                 assert await follower.wait_for(3, 5_000)
                 assert len(follower.image.topics["t"].partitions) == 1
                 assert not steps.fatal
+
+    asyncio.run(main())
+
+
+def test_rule_20_a_broker_does_not_live_through_its_own_past_again() -> None:
+    # The history comes in pieces, and in one of them the partition was another broker's: to act on that would be to
+    # delete the log, or to lead in an epoch that is long over.
+    def moved(epoch: int, *replicas: int) -> MetadataRecord:
+        return MetadataRecord(
+            partition=PartitionRecord(
+                topic_id=TOPIC_ID,
+                replicas=replicas,
+                isr=replicas,
+                leader=replicas[0],
+                leader_epoch=epoch,
+                partition_epoch=epoch,
+            )
+        )
+
+    records = [cluster_record(CLUSTER_ID), MetadataRecord(topic=TopicRecord(name="t", topic_id=TOPIC_ID))]
+    records += [moved(0, 1), moved(1, 2), moved(2, 1)]
+
+    def in_pieces(next_offset: int) -> Sequence[MetadataBatch]:
+        return [MetadataBatch(base_offset=n, end_offset=n + 1, records=[records[n]]) for n in range(len(records))]
+
+    async def main() -> None:
+        steps = Steps()
+        async with FakeQuorum() as quorum:
+            quorum.records += records[1:]
+            quorum.batches = in_pieces
+            async with following(quorum, steps, act_from=len(records)) as follower:
+                assert await follower.wait_for(len(records), 5_000)
+                [(old, new)] = steps.images
+                delta = MetadataDelta.between(old, new).for_broker(BrokerId(1))
+                assert [local.partition.leader_epoch for local in delta.to_lead] == [2]
+                assert not delta.to_remove_reassigned
 
     asyncio.run(main())
 
