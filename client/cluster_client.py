@@ -57,16 +57,19 @@ class ClusterClient:
             await asyncio.gather(self._refreshing, return_exceptions=True)
         await self.channels.close()
 
-    async def refresh(self, extra_topics: Collection[str] = ()) -> None:
-        """Asks for metadata now, with others who want that too. :raises KafkaError: if no broker answers."""
+    async def refresh(self, only: Collection[str] = ()) -> None:
+        """Asks for metadata now, with others who want that too: of every topic kept fresh, or `only` of some.
+
+        A program that uses a thousand topics asks for each when it first uses it, not for all of them a thousand times
+        (KIP-526). :raises KafkaError: if no broker answers.
+        """
+        topics = set(only) if only else self.topics
         while self._refreshing is not None and not self._refreshing.done():
-            wanted = self._refresh_topics is None or self._refresh_topics.issuperset(extra_topics)
             running = self._refreshing
-            if wanted:
+            if self._refresh_topics is None or (topics is not None and self._refresh_topics >= topics):
                 await asyncio.shield(running)
                 return
             await asyncio.wait([running])
-        topics = None if self.topics is None else self.topics | set(extra_topics)
         self._refresh_topics = topics
         self._refreshing = asyncio.get_running_loop().create_task(self._refresh(topics))
         await asyncio.shield(self._refreshing)
@@ -78,7 +81,8 @@ class ClusterClient:
             allow_auto_topic_creation=self.allow_auto_create_topics,
         )
         response = await self._first_metadata(request)
-        self.refreshed_at_ms = self.clock.monotonic_ms()
+        if topics is None or (self.topics is not None and topics >= self.topics):
+            self.refreshed_at_ms = self.clock.monotonic_ms()
         if self.cache.update(response, asked=topics):
             self.notify()
 
@@ -93,7 +97,9 @@ class ClusterClient:
         error: KafkaError | None = None
         try:
             for address in self._candidates():
-                pending.add(asyncio.ensure_future(self._metadata_of(address, request)))
+                task = asyncio.ensure_future(self._metadata_of(address, request))
+                task.add_done_callback(_take_note)  # another may have answered first: then nobody asks
+                pending.add(task)
                 self._last_asked = address
                 done, pending = await asyncio.wait(pending, timeout=_HEDGE_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
                 answer, error = _outcome(done, error)
@@ -178,6 +184,11 @@ class ClusterClient:
             if self.clock.monotonic_ms() + wait_ms >= deadline_ms:
                 raise error
             await asyncio.sleep(wait_ms / 1000)
+
+
+def _take_note(task: asyncio.Task[tuple[BrokerAddress, MetadataResponse]]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _outcome(
