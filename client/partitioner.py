@@ -61,26 +61,28 @@ class KeyHashes:
 
 
 class StickyPartition:
-    """The partition that keyless records of one topic go to now."""
+    """The partition that keyless records of one topic go to now: until `bytes_left`, which the user counts, is used up.
 
-    __slots__ = ("_bytes_left", "_random", "_switch_bytes", "partition")
+    Used bare by the producer, for each record.
+    """
+
+    __slots__ = ("_random", "_switch_bytes", "bytes_left", "partition")
 
     def __init__(self, random: Random, switch_bytes: int) -> None:
         self._random = random
         self._switch_bytes = max(1, switch_bytes)
-        self._bytes_left = 0
+        self.bytes_left = 0
         self.partition = -1
 
-    def choose(self, partition_count: int, available: Sequence[int]) -> int:
-        """The partition for the next record; `available` are those with a leader, any will do if it is empty."""
-        if self._bytes_left <= 0 or self.partition >= partition_count:
-            candidates: Sequence[int] = available or range(partition_count)
-            if len(candidates) > 1:
-                candidates = [candidate for candidate in candidates if candidate != self.partition]
-            self.partition = self._random.choice(candidates)
-            self._bytes_left = self._switch_bytes
-        return self.partition
+    def choose(self, partition_count: int, available: Sequence[int]) -> None:
+        """Goes to another partition; `available` are those with a leader, any will do if it is empty."""
+        candidates: Sequence[int] = available or range(partition_count)
+        if len(candidates) > 1:
+            candidates = [candidate for candidate in candidates if candidate != self.partition]
+        self.partition = self._random.choice(candidates)
+        self.bytes_left = self._switch_bytes
 
-    def wrote(self, size_bytes: int) -> None:
-        """Counts bytes that went to the current partition."""
-        self._bytes_left -= size_bytes
+    def keep_below(self, partition_count: int) -> None:
+        """The topic may be another one of the same name, with fewer partitions."""
+        if self.partition >= partition_count:
+            self.bytes_left = 0

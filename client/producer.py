@@ -38,8 +38,7 @@ class Producer:
         self._thread = loop_thread()
         self._closed = False
         self._core = self._thread.run(_make_core(self._config))
-        self._key_serializer = self._config.key_serializer
-        self._value_serializer = self._config.value_serializer
+        self._serializes = self._config.key_serializer is not None or self._config.value_serializer is not None
         _open_producers.add(self)
 
     def send(
@@ -58,9 +57,9 @@ class Producer:
         """
         core = self._core
         if (
-            (key is not None and type(key) is not bytes)
-            or self._key_serializer is not None
-            or ((value is not None and type(value) is not bytes) or self._value_serializer is not None)
+            self._serializes
+            or (type(value) is not bytes and value is not None)
+            or (key is not None and type(key) is not bytes)
         ):
             key, value = core.serialize(key, value)
         future = core.try_send(topic, value, key, headers, partition, timestamp_ms)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..proto.errors import (
     ErrorCode,
@@ -32,6 +32,8 @@ from .sender import Sender
 
 logger = logging.getLogger(__name__)
 
+_time_ns: Final = time.time_ns
+
 
 class _Topic:
     """What sending to a topic needs, at hand."""
@@ -55,6 +57,7 @@ class ProducerCore:
         self.config = config
         self.cluster = ClusterClient(config)
         self.cluster.allow_auto_create_topics = config.allow_auto_create_topics
+        self._cache = self.cluster.cache
         self.lock = threading.Lock()
         self.memory_freed = threading.Condition(self.lock)
         self.memory_waiters = 0
@@ -90,13 +93,14 @@ class ProducerCore:
 
         :raises KafkaError: the record itself is at fault.
         """
+        # This runs once for each record: what looks clumsy here is what a frame, a look-up or a `with` would cost.
         known = self._topics.get(topic)
-        if known is None or known.version != self.cluster.cache.version:
+        if known is None or known.version != self._cache.version:
             known = self._look_up(topic)
             if known is None:
                 return None
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
+            timestamp_ms = _time_ns() // 1_000_000
         key_size = -1 if key is None else len(key)
         value_size = -1 if value is None else len(value)
         record_headers = NO_HEADERS if not headers else _checked_headers(headers)
@@ -114,17 +118,28 @@ class ProducerCore:
         elif not 0 <= partition < known.partition_count:
             raise KafkaError(f"partition {partition} of {topic}: it has {known.partition_count}, numbered from 0")
         accumulator = self._accumulator
-        with self.lock:
+        lock = self.lock
+        lock.acquire()
+        try:
             if self.closed:
                 raise IllegalStateError(self.closed_reason)
             if accumulator.used_bytes >= config.buffer_memory:
                 return None
             if sticky is not None:
-                partition = sticky.choose(known.partition_count, known.available)
-            queue = known.queues[partition]  # type: ignore[index]
-            batch, index, size, wake = accumulator.append(queue, timestamp_ms, key, value, record_headers)
+                if sticky.bytes_left <= 0:
+                    sticky.choose(known.partition_count, known.available)
+                partition = sticky.partition
+            batch, index, size, wake = accumulator.append(
+                known.queues[partition],  # type: ignore[index]
+                timestamp_ms,
+                key,
+                value,
+                record_headers,
+            )
             if sticky is not None:
-                sticky.wrote(size)
+                sticky.bytes_left -= size
+        finally:
+            lock.release()
         if wake:
             self._sender.wake()
         return DeliveryFuture(batch, index, timestamp_ms, key_size, value_size)
@@ -163,6 +178,7 @@ class ProducerCore:
         with self.lock:
             before = self._topics.get(topic)
             sticky = before.sticky if before else StickyPartition(self.cluster.random, self.config.batch_size)
+            sticky.keep_below(len(info.partitions))
             queues = [
                 self._accumulator.queue(TopicPartition(topic, partition)) for partition in range(len(info.partitions))
             ]

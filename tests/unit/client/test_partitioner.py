@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
@@ -36,12 +37,17 @@ def test_the_cache_is_bounded() -> None:
     assert len(hashes._hashes) <= 8192
 
 
+def choose(sticky: StickyPartition, partition_count: int, available: Sequence[int], size_bytes: int) -> int:
+    """Where a record of that size goes, as the producer does it."""
+    if sticky.bytes_left <= 0:
+        sticky.choose(partition_count, available)
+    sticky.bytes_left -= size_bytes
+    return sticky.partition
+
+
 def test_sticky_stays_for_a_batch_and_then_moves_on() -> None:
     sticky = StickyPartition(Random(1), switch_bytes=100)
-    chosen = []
-    for _ in range(40):
-        chosen.append(sticky.choose(4, [0, 1, 2, 3]))
-        sticky.wrote(50)
+    chosen = [choose(sticky, 4, [0, 1, 2, 3], 50) for _ in range(40)]
     pairs = list(zip(chosen[::2], chosen[1::2], strict=True))
     assert all(first == second for first, second in pairs)
     assert all(before[0] != after[0] for before, after in pairwise(pairs))
@@ -49,16 +55,20 @@ def test_sticky_stays_for_a_batch_and_then_moves_on() -> None:
 
 def test_sticky_spreads_evenly() -> None:
     sticky = StickyPartition(Random(2), switch_bytes=1)
-    counts: Counter[int] = Counter()
-    for _ in range(6000):
-        counts[sticky.choose(6, range(6))] += 1
-        sticky.wrote(10)
+    counts = Counter(choose(sticky, 6, range(6), 10) for _ in range(6000))
     assert all(900 < count < 1100 for count in counts.values())
 
 
 def test_sticky_avoids_partitions_without_a_leader() -> None:
     sticky = StickyPartition(Random(3), switch_bytes=1)
-    for _ in range(50):
-        assert sticky.choose(4, [1, 3]) in (1, 3)
-        sticky.wrote(10)
-    assert sticky.choose(4, []) in range(4)
+    assert all(choose(sticky, 4, [1, 3], 10) in (1, 3) for _ in range(50))
+    assert choose(sticky, 4, [], 10) in range(4)
+
+
+def test_sticky_leaves_a_partition_that_is_no_more() -> None:
+    sticky = StickyPartition(Random(4), switch_bytes=1000)
+    assert choose(sticky, 4, [3], 10) == 3
+    sticky.keep_below(4)
+    assert choose(sticky, 4, [1], 10) == 3
+    sticky.keep_below(3)
+    assert choose(sticky, 3, [1], 10) == 1
