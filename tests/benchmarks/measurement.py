@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The samples of one row of the table."""
+    """The samples of one row of the table. `reached` is None where no goal was set."""
 
     what: str
     unit: str
     target: str
     samples: tuple[float, ...]
-    reached: Callable[[Measurement], bool]
+    reached: Callable[[Measurement], bool] | None
 
     @property
     def median(self) -> float:
@@ -32,11 +32,12 @@ class Measurement:
 
     def row(self) -> tuple[str, ...]:
         """what, target, median, spread, runs, reached."""
-        return (
-            self.what,
-            self.target,
-            f"{self.median:,.4g} {self.unit}",
-            f"{min(self.samples):,.4g} .. {self.quantile(0.99):,.4g} (p99) .. {max(self.samples):,.4g}",
-            str(len(self.samples)),
-            "yes" if self.reached(self) else "NO",
-        )
+        spread = f"{_number(min(self.samples))} .. {_number(max(self.samples))}"
+        if len(self.samples) >= 100:
+            spread += f", p99 {_number(self.quantile(0.99))}"
+        verdict = "" if self.reached is None else "yes" if self.reached(self) else "NO"
+        return self.what, self.target, f"{_number(self.median)} {self.unit}", spread, str(len(self.samples)), verdict
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,42 +1,58 @@
 """`make bench`: the benchmarks against clusters of real processes, as a table with spread.
 
-`python tests/benchmarks/run.py start idle ...` runs only these: start, idle, leader, controller, throughput.
+`python tests/benchmarks/run.py --only consume --only latency` runs only these; `--list` names them all. Those that
+belong to no goal run only when they are named.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 
 import failover
 import footprint
+import many_partitions
 import throughput
 from klamm.deploy.tables import print_table
 from measurement import Measurement
 
 BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
-    "start": lambda: [footprint.start_to_first_record()],
+    "start": footprint.start_to_first_record,
     "idle": footprint.idle,
-    "leader": lambda: [failover.leader()],
-    "controller": lambda: [failover.active_controller()],
-    "throughput": throughput.all_of_it,
+    "leader": failover.leader,
+    "controller": failover.active_controller,
+    "create": throughput.create_to_first_record,
+    "produce-large": throughput.produce_large,
+    "produce-small": throughput.produce_small,
+    "consume": throughput.consume_large,
+    "latency": throughput.latency,
 }
+EXTRAS: dict[str, Callable[[], list[Measurement]]] = {"many-partitions": many_partitions.create_and_fail_over}
 
 
 def main() -> int:
-    """Runs those that are named, or all; 2 for a name that there is not."""
-    names = sys.argv[1:] or list(BENCHMARKS)
-    unknown = sorted(set(names) - set(BENCHMARKS))
-    if unknown:
-        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
+    """Runs those that are named, or all that have a goal."""
+    known = BENCHMARKS | EXTRAS
+    parser = argparse.ArgumentParser(description="Runs the benchmarks.")
+    parser.add_argument("--only", action="append", choices=known, metavar="NAME", help="run this one; may be repeated")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(known))
+        return 0
+    began, load = time.monotonic(), os.getloadavg()[0]
     rows = []
-    for name in names:
+    for name in arguments.only or BENCHMARKS:
         print(f"running {name} ...", file=sys.stderr, flush=True)
-        rows += [measurement.row() for measurement in BENCHMARKS[name]()]
-    title = f"klamm on {os.cpu_count()} cores, Python {platform.python_version()}, clients and cluster together"
+        rows += [measurement.row() for measurement in known[name]()]
+    title = (
+        f"klamm on {os.cpu_count()} cores, Python {platform.python_version()}, clients and cluster together; "
+        f"load average {load:.1f} before; {time.monotonic() - began:.0f} s"
+    )
     print_table(title, ("what", "to reach", "median", "spread", "runs", "reached"), rows)
     return 0
 
