@@ -151,5 +151,6 @@ class LiveView:
             f"acked {snapshot.acked:,} of {snapshot.total:,}, {acked:,}/s   "
             f"consumed {snapshot.consumed:,}, {consumed:,}/s"
         )
-        bar = ProgressBar(total=snapshot.total, completed=snapshot.acked, width=80)
+        bar = Table.grid()  # a bar by itself does not end its line
+        bar.add_row(ProgressBar(total=snapshot.total, completed=snapshot.acked, width=80))
         return Group(table, Text(counts), bar, Text("\n".join(self._events)))

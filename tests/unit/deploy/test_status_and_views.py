@@ -143,3 +143,5 @@ def test_live_view(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("broker-2", "2, 3", "1,234", "none", "something fell", "acked 40 of 100"):
         assert word in shown
+    (event_line,) = [line for line in shown.splitlines() if "something fell" in line]
+    assert "\u2501" not in event_line, "the bar and the first event stand on one line"
