@@ -43,9 +43,9 @@ def read_offsets(file_system: FileSystem, path: str) -> dict[TopicPartition, Off
     return found
 
 
-def write_epochs(file_system: FileSystem, path: str, entries: Iterable[EpochEntry]) -> None:
-    """One `epoch start-offset` a line."""
-    _write_lines(file_system, path, [f"{epoch} {start}" for epoch, start in entries])
+def write_epochs(file_system: FileSystem, path: str, entries: Iterable[EpochEntry], *, sync: bool = True) -> None:
+    """One `epoch start-offset` a line. Without `sync` it survives a crash of the process alone, until it is synced."""
+    _write_lines(file_system, path, [f"{epoch} {start}" for epoch, start in entries], sync=sync)
 
 
 def read_epochs(file_system: FileSystem, path: str) -> list[EpochEntry] | None:
@@ -62,9 +62,9 @@ def read_epochs(file_system: FileSystem, path: str) -> list[EpochEntry] | None:
     return entries
 
 
-def _write_lines(file_system: FileSystem, path: str, lines: list[str]) -> None:
+def _write_lines(file_system: FileSystem, path: str, lines: list[str], *, sync: bool = True) -> None:
     text = "\n".join([_VERSION, str(len(lines)), *lines]) + "\n"
-    write_file_atomically(file_system, path, text.encode())
+    write_file_atomically(file_system, path, text.encode(), sync=sync)
 
 
 def _read_lines(file_system: FileSystem, path: str, fields: int) -> list[list[str]]:

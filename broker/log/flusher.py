@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import Offset
-from .checkpoints import PARTITION_METADATA
+from .checkpoints import LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA
 from .file_system import FileSystem, sync_file
 from .segment import Segment
 from .segment_list import SegmentList
@@ -32,10 +32,16 @@ class Flusher:
         self._segments = segments
         self._file_system = file_system
         self.recovery_point = recovery_point
+        self.epochs_unsynced = False  # the epoch checkpoint was written and is to be synced with the batches
         self._own_name_synced = False
         self._running: asyncio.Future[None] | None = None
         # The lowest truncation that no sync has followed yet: on disk the old tail may still be there.
         self._truncation: int | None = None
+
+    @property
+    def truncation_pending(self) -> bool:
+        """On the disk there may still be a tail that the log no longer has."""
+        return self._truncation is not None
 
     def truncated_to(self, offset: int) -> None:
         """What was on disk from `offset` on is not any more."""
@@ -64,7 +70,8 @@ class Flusher:
         try:
             for segment in segments:
                 await self._sync(segment)
-            await asyncio.to_thread(self._sync_folders)
+            epochs, self.epochs_unsynced = self.epochs_unsynced, False
+            await asyncio.to_thread(self._sync_folders, epochs)
         except OSError as error:
             if self._log.closed:  # deleted while the sync ran
                 logger.info("flush_of_closed_log partition=%s error=%s", self._log.topic_partition, error)
@@ -96,19 +103,24 @@ class Flusher:
 
     def flush_now(self, target: Offset) -> None:
         """The same in line, for closing, with all indexes. :raises OSError: the disk failed."""
-        if not self._is_needed(target):
+        if not self._is_needed(target) and not self.epochs_unsynced:
             return
         for segment in self._segments.from_offset(self.recovery_point):
             segment.write_indexes(final=False)
             self._file_system.sync(segment.descriptor())
             segment.sync_indexes()
-        self._sync_folders()
+        self._sync_folders(self.epochs_unsynced)
+        self.epochs_unsynced = False
         self._truncation = None
         self.recovery_point = target
 
-    def _sync_folders(self) -> None:
-        """The names of the segments; once for each log, what it is called and the id of its topic."""
+    def _sync_folders(self, epochs: bool) -> None:
+        """The names of the segments; the epochs of what is in them, where asked; once for each log, what it is called
+        and the id of its topic.
+        """
         directory = self._log.directory
+        if epochs:
+            sync_file(self._file_system, f"{directory}/{LEADER_EPOCH_CHECKPOINT}")
         self._file_system.sync_folder(directory)
         if not self._own_name_synced:
             sync_file(self._file_system, f"{directory}/{PARTITION_METADATA}")

@@ -313,17 +313,22 @@ class PartitionLog:
         before = self.epoch_cache.entries
         if self.epoch_cache.assign(epoch, start_offset):
             try:
-                self._write_epochs()
+                # The first entry of a new log is not waited for: recovery without a checkpoint, or with a torn one,
+                # takes the epochs from the batches, and the flush that vouches for these syncs it. Any later entry
+                # is: recovery cuts a log where its batches contradict the checkpoint.
+                self._write_epochs(sync=bool(before) or self._flusher.truncation_pending)
             except OSError:
-                # On disk the batch must never come before its epoch: forget it again, the next append tries anew.
+                # In the file the batch must never come before its epoch: forget it again, the next append tries anew.
                 self.epoch_cache.clear()
                 for entry in before:
                     self.epoch_cache.assign(*entry)
                 raise
         self._latest_epoch = self.epoch_cache.latest_epoch
 
-    def _write_epochs(self) -> None:
-        write_epochs(self._file_system, f"{self.directory}/{LEADER_EPOCH_CHECKPOINT}", self.epoch_cache.entries)
+    def _write_epochs(self, *, sync: bool = True) -> None:
+        path = f"{self.directory}/{LEADER_EPOCH_CHECKPOINT}"
+        write_epochs(self._file_system, path, self.epoch_cache.entries, sync=sync)
+        self._flusher.epochs_unsynced = not sync
 
     def end_offset_for_epoch(self, epoch: LeaderEpoch) -> tuple[LeaderEpoch | None, Offset]:
         """The largest epoch known that is not above `epoch`, and its end offset; see `EpochCache.end_offset_for`."""
