@@ -32,7 +32,8 @@ class Flusher:
         self._segments = segments
         self._file_system = file_system
         self.recovery_point = recovery_point
-        self.epochs_unsynced = False  # the epoch checkpoint was written and is to be synced with the batches
+        self._epochs_written = 0  # how often the epoch checkpoint was, without waiting for the disk
+        self._epochs_synced = 0  # how many of these are on the disk
         self._own_name_synced = False
         self._running: asyncio.Future[None] | None = None
         # The lowest truncation that no sync has followed yet: on disk the old tail may still be there.
@@ -42,6 +43,31 @@ class Flusher:
     def truncation_pending(self) -> bool:
         """On the disk there may still be a tail that the log no longer has."""
         return self._truncation is not None
+
+    @property
+    def epochs_unsynced(self) -> bool:
+        """The epoch checkpoint was written, and the disk may not have it."""
+        return self._epochs_synced < self._epochs_written
+
+    def epochs_written(self, *, synced: bool) -> None:
+        """The epoch checkpoint was written; one that is not synced is so before the recovery point moves."""
+        self._epochs_written += 1
+        if synced:
+            self._epochs_synced = self._epochs_written
+
+    async def sync_epochs(self) -> None:
+        """Returns once the epoch checkpoint is on the disk. :raises KafkaStorageError: the disk failed."""
+        written = self._epochs_written
+        try:
+            await asyncio.to_thread(self._sync_epoch_checkpoint)
+        except OSError as error:
+            if not self._log.closed:
+                raise KafkaStorageError(f"{self._log.topic_partition}: epoch checkpoint not synced: {error}") from error
+        else:
+            self._epochs_synced = max(self._epochs_synced, written)
+
+    def _sync_epoch_checkpoint(self) -> None:
+        sync_file(self._file_system, f"{self._log.directory}/{LEADER_EPOCH_CHECKPOINT}")
 
     def truncated_to(self, offset: int) -> None:
         """What was on disk from `offset` on is not any more."""
@@ -70,8 +96,8 @@ class Flusher:
         try:
             for segment in segments:
                 await self._sync(segment)
-            epochs, self.epochs_unsynced = self.epochs_unsynced, False
-            await asyncio.to_thread(self._sync_folders, epochs)
+            epochs_written = self._epochs_written
+            await asyncio.to_thread(self._sync_folders, self.epochs_unsynced)
         except OSError as error:
             if self._log.closed:  # deleted while the sync ran
                 logger.info("flush_of_closed_log partition=%s error=%s", self._log.topic_partition, error)
@@ -81,6 +107,7 @@ class Flusher:
             raise KafkaStorageError(f"{self._log.topic_partition}: flush failed: {error}") from error
         finally:
             self._running = None
+        self._epochs_synced = max(self._epochs_synced, epochs_written)
         if self._truncation is not None:
             target = min(target, Offset(self._truncation))
         self.recovery_point = max(self.recovery_point, target)
@@ -110,7 +137,7 @@ class Flusher:
             self._file_system.sync(segment.descriptor())
             segment.sync_indexes()
         self._sync_folders(self.epochs_unsynced)
-        self.epochs_unsynced = False
+        self._epochs_synced = self._epochs_written
         self._truncation = None
         self.recovery_point = target
 
@@ -120,7 +147,7 @@ class Flusher:
         """
         directory = self._log.directory
         if epochs:
-            sync_file(self._file_system, f"{directory}/{LEADER_EPOCH_CHECKPOINT}")
+            self._sync_epoch_checkpoint()
         self._file_system.sync_folder(directory)
         if not self._own_name_synced:
             sync_file(self._file_system, f"{directory}/{PARTITION_METADATA}")

@@ -46,7 +46,8 @@ class LogHousekeeping:
         """A log was made, or its configuration changed."""
         if self._task is not None:
             log.on_flush_wanted = self._flush_if_due
-            self._wake.set()
+            if log.config.flush_ms is not None:
+                self._wake.set()
 
     def forget(self, log: PartitionLog) -> None:
         """A log is gone."""
@@ -149,6 +150,11 @@ class LogHousekeeping:
         return count
 
     async def _checkpoint(self) -> None:
+        for log in tuple(self._manager.logs.values()):
+            try:
+                await log.sync_epochs()
+            except KafkaStorageError as error:  # the next round tries again, and so does the flush
+                logger.error("epoch_checkpoint_sync_failed partition=%s error=%s", log.topic_partition, error)
         try:
             await self._manager.checkpoint()
         except OSError as error:  # the next round tries again; until then a crash means a longer recovery

@@ -313,10 +313,11 @@ class PartitionLog:
         before = self.epoch_cache.entries
         if self.epoch_cache.assign(epoch, start_offset):
             try:
-                # The first entry of a new log is not waited for: recovery without a checkpoint, or with a torn one,
-                # takes the epochs from the batches, and the flush that vouches for these syncs it. Any later entry
-                # is: recovery cuts a log where its batches contradict the checkpoint.
-                self._write_epochs(sync=bool(before) or self._flusher.truncation_pending)
+                # Thousands of partitions may get a leader at once, so the disk is not waited for here, but by the flush
+                # that vouches for batches of this epoch. After a loss of power before that, recovery cuts the log
+                # where the batches contradict the checkpoint, or believes them where it is torn. They may only not be
+                # believed where a truncated tail may still be on the disk.
+                self._write_epochs(sync=self._flusher.truncation_pending)
             except OSError:
                 # In the file the batch must never come before its epoch: forget it again, the next append tries anew.
                 self.epoch_cache.clear()
@@ -328,7 +329,7 @@ class PartitionLog:
     def _write_epochs(self, *, sync: bool = True) -> None:
         path = f"{self.directory}/{LEADER_EPOCH_CHECKPOINT}"
         write_epochs(self._file_system, path, self.epoch_cache.entries, sync=sync)
-        self._flusher.epochs_unsynced = not sync
+        self._flusher.epochs_written(synced=sync)
 
     def end_offset_for_epoch(self, epoch: LeaderEpoch) -> tuple[LeaderEpoch | None, Offset]:
         """The largest epoch known that is not above `epoch`, and its end offset; see `EpochCache.end_offset_for`."""
@@ -522,6 +523,14 @@ class PartitionLog:
         """
         await self._flusher.flush(self.log_end_offset)
         self._flush_at = self._next_flush_offset()
+
+    async def sync_epochs(self) -> None:
+        """Returns once the epoch checkpoint is on disk. :raises KafkaStorageError: the disk failed.
+
+        That of a new log is left to the flush: without it, the epoch is taken from the batches.
+        """
+        if self._flusher.epochs_unsynced and len(self.epoch_cache.entries) > 1 and not self.closed:
+            await self._flusher.sync_epochs()
 
     async def flush_if_due(self) -> None:
         """Flushes what must be: all after flush.messages records, else the segments that were rolled."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from harness.fake_file_system import FakeFileSystem
 from harness.log_builder import DIRECTORY, NOW_MS, SMALL, append, content, new_log, offsets, reopened
@@ -289,3 +291,21 @@ def test_the_files_are_kafkas(disk: FakeFileSystem) -> None:
         f"{4:020d}.snapshot",
         f"{6:020d}.snapshot",
     ]
+
+
+def test_an_epoch_is_synced_soon_after_and_at_once_over_a_truncated_tail() -> None:
+    path = f"{DIRECTORY}/leader-epoch-checkpoint"
+
+    async def main() -> None:
+        disk = FakeFileSystem()
+        log = new_log(disk)
+        append(log, b"a", b"b", epoch=1)
+        append(log, b"c", epoch=2)
+        assert disk.files[path].durable != disk.files[path].data
+        await log.sync_epochs()
+        assert disk.files[path].durable == disk.files[path].data
+        log.truncate_to(Offset(2))
+        append(log, b"d", epoch=3)
+        assert disk.files[path].durable == disk.files[path].data
+
+    asyncio.run(main())
