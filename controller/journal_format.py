@@ -95,7 +95,8 @@ def _read_synced_end(data: bytes, path: Path) -> int:
     if len(data) < HEADER_SIZE or not data.startswith(MAGIC):
         raise _corrupt(path, 0, "its header is damaged")
     offset, _ = _SYNCED_END.unpack_from(data, SYNCED_END_AT)
-    if data[SYNCED_END_AT : SYNCED_END_AT + _SYNCED_END.size] != encode_synced_end(offset):
+    rest = SYNCED_END_AT + _SYNCED_END.size
+    if data[SYNCED_END_AT:rest] != encode_synced_end(offset) or data.count(0, rest, HEADER_SIZE) != HEADER_SIZE - rest:
         raise _corrupt(path, SYNCED_END_AT, "its header is damaged")
     return int(offset)
 

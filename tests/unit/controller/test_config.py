@@ -40,7 +40,7 @@ def test_what_the_file_says_holds() -> None:
     [
         ("node.id=7\nmetadata.log.dir=/tmp/x\n" + VOTERS, "node.id=7 is not among controller.quorum.voters"),
         ("node.id=1\n" + VOTERS, "metadata.log.dir is missing"),
-        (FILE + "log.dirs=/tmp\n", "unknown key 'log.dirs'; the keys are: broker.crash"),
+        (FILE + "log.dirs=/tmp\n", "unknown key 'log.dirs'; the keys are: auto.leader"),
         (FILE + "listeners=GRPC://127.0.0.1:1\n", "unknown listener GRPC"),
         (FILE + "controller.quorum.id=a b\n", "controller.quorum.id=a b: must be"),
         (

@@ -113,8 +113,8 @@ def test_a_reader_that_stops_reading_costs_no_memory_and_catches_up() -> None:
         call = stub.FollowMetadata(FollowMetadataRequest(broker_id=1))
         image = replay(MetadataImage.empty(), await call.read())
         end_offset = node.machine.image.end_offset
-        # 3 MB: more than gRPC takes for a reader that does not read.
-        values = [config_record(4, "", f"key-{number % 7}", "x" * 1_000) for number in range(3_000)]
+        # 45 MB: more than gRPC and the kernel's buffers take for a reader that does not read.
+        values = [config_record(4, "", f"key-{number % 7}", "x" * 15_000) for number in range(3_000)]
         for start in range(0, len(values), 50):
             records = values[start : start + 50]
             end_offset += len(records)
