@@ -30,6 +30,10 @@ _HEDGE_AFTER_S: Final = 0.1
 """A broker that has not told its metadata by then gets company."""
 
 
+_SHARE: Final = 5
+"""A client that waits for news spends no more than one part in so many on taking metadata in."""
+
+
 class ClusterClient:
     """One client's view of the cluster; lives on one event loop."""
 
@@ -42,6 +46,7 @@ class ClusterClient:
         self.topics: set[str] | None = set()  # kept fresh; None: all
         self.on_change: list[Callable[[], None]] = []
         self.refreshed_at_ms = -1
+        self._update_took_ms = 0  # to take in the last answer
         self._config = config
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_topics: set[str] | None = set()
@@ -74,6 +79,13 @@ class ClusterClient:
         self._refreshing = asyncio.get_running_loop().create_task(self._refresh(topics))
         await asyncio.shield(self._refreshing)
 
+    def pause_ms(self, wanted_ms: float) -> float:
+        """How long to wait before the next refresh: `wanted_ms`, or longer where there is much to tell.
+
+        With thousands of partitions an answer costs brokers and this client as much as the failover it asks about.
+        """
+        return max(wanted_ms, _SHARE * self._update_took_ms)
+
     async def _refresh(self, topics: set[str] | None) -> None:
         request = MetadataRequest(
             topics=sorted(topics or ()),
@@ -83,8 +95,10 @@ class ClusterClient:
         response = await self._first_metadata(request)
         if topics is None or (self.topics is not None and topics >= self.topics):
             self.refreshed_at_ms = self.clock.monotonic_ms()
+        began_ms = self.clock.monotonic_ms()
         if self.cache.update(response, asked=topics):
             self.notify()
+        self._update_took_ms = self.clock.monotonic_ms() - began_ms
 
     def notify(self) -> None:
         """Tells who listens that the cache has changed."""

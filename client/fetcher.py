@@ -323,7 +323,8 @@ class Fetcher:
 
     async def _refresh(self) -> None:
         since_ms = self._clock.monotonic_ms() - self._cluster.refreshed_at_ms
-        await asyncio.sleep((self._backoff.next_ms() if since_ms < 50 else 0) / 1000)
+        recent = since_ms < self._cluster.pause_ms(50)
+        await asyncio.sleep((self._cluster.pause_ms(self._backoff.next_ms()) if recent else 0) / 1000)
         try:
             await self._cluster.refresh()
         except KafkaError as error:

@@ -404,7 +404,8 @@ class Sender:
     async def _refresh(self) -> None:
         """One refresh, a short wait after the last one at least; `_pump` asks again while a leader is missing."""
         since_ms = self._clock.monotonic_ms() - self._cluster.refreshed_at_ms
-        wait_ms = self._refresh_backoff.next_ms() if since_ms < 2 * _REFRESH_WAIT_MS else 0
+        recent = since_ms < 2 * self._cluster.pause_ms(_REFRESH_WAIT_MS)
+        wait_ms = self._cluster.pause_ms(self._refresh_backoff.next_ms()) if recent else 0
         await asyncio.sleep(wait_ms / 1000)
         try:
             await self._cluster.refresh()
