@@ -22,14 +22,13 @@ from ..cluster.image import MetadataImage
 from ..proto.command_pb2 import BecomeControllerCommand, Command, CommandResponse
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import NONE_ID, BrokerId, ControllerEpoch, NodeId
-from .raft_contract import NotRaftLeaderError, OutcomeUnknownError, RaftRole
+from .raft_contract import COMMAND_BYTES_MAX, NotRaftLeaderError, OutcomeUnknownError, RaftRole
 from .state_machine import MetadataStateMachine
 
 logger = logging.getLogger(__name__)
 
 PROPOSALS_MAX: Final = 1_000
 """Commands under way at once; more are turned away, so that memory stays bounded when the quorum is stuck."""
-COMMAND_BYTES_MAX: Final = 2 * 1024 * 1024
 PROPOSE_TIMEOUT_MS: Final = 2_000
 PROPOSE_TIMEOUT_MS_MAX: Final = 30_000
 BECOME_TIMEOUT_MS: Final = 1_000
@@ -124,10 +123,6 @@ class ActiveController:
             return self._refused(ErrorCode.INVALID_REQUEST, f"command {kind or 'of unknown kind'} is not accepted")
         if len(command.request_id) != 16:
             return self._refused(ErrorCode.INVALID_REQUEST, "request_id must be 16 bytes")
-        if command.ByteSize() > COMMAND_BYTES_MAX:
-            return self._refused(
-                ErrorCode.INVALID_REQUEST, f"the command has {command.ByteSize()} bytes; at most {COMMAND_BYTES_MAX}"
-            )
         return await self.propose(command, timeout_ms=max(1, min(timeout_ms, PROPOSE_TIMEOUT_MS_MAX)))
 
     async def propose(self, command: Command, *, timeout_ms: int = PROPOSE_TIMEOUT_MS) -> CommandResponse:
@@ -141,9 +136,14 @@ class ActiveController:
         if self._under_way >= PROPOSALS_MAX:
             return self._refused(ErrorCode.THROTTLING_QUOTA_EXCEEDED, f"{PROPOSALS_MAX} commands are under way")
         self._stamp(command, epoch)
+        entry = command.SerializeToString()
+        if len(entry) > COMMAND_BYTES_MAX:  # with its stamps: topic ids are a part of it
+            return self._refused(
+                ErrorCode.INVALID_REQUEST, f"the command has {len(entry)} bytes; at most {COMMAND_BYTES_MAX}"
+            )
         self._under_way += 1
         try:
-            answer = await self._raft.propose(command.SerializeToString(), timeout_ms=timeout_ms)
+            answer = await self._raft.propose(entry, timeout_ms=timeout_ms)
         except NotRaftLeaderError:
             return self._refused(ErrorCode.NOT_CONTROLLER)
         except OutcomeUnknownError:

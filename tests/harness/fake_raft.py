@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from klamm.controller.raft_contract import NotRaftLeaderError, OutcomeUnknownError, RaftRole
+from klamm.controller.raft_contract import COMMAND_BYTES_MAX, NotRaftLeaderError, OutcomeUnknownError, RaftRole
 from klamm.controller.state_machine import MetadataStateMachine
 from klamm.proto.command_pb2 import Command
 from klamm.proto.identifiers import NodeId
@@ -54,6 +54,8 @@ class FakeRaft:
     async def propose(self, command: bytes, *, timeout_ms: int) -> bytes:
         if self.role is not RaftRole.LEADER:
             raise NotRaftLeaderError(self.leader_id)
+        if len(command) > COMMAND_BYTES_MAX:
+            raise ValueError("as RaftCore says it")
         if self.stuck is not None:
             await self.stuck.wait()
         self.proposed.append(Command.FromString(command))

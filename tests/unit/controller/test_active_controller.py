@@ -10,6 +10,7 @@ from harness.fake_controllers import until
 from harness.fake_raft import OUTCOME_UNKNOWN
 from harness.one_controller import OneController, create_command, register_command
 from klamm.controller.active_controller import PROPOSALS_MAX, TopicDefaults, new_cluster_id
+from klamm.controller.raft_contract import COMMAND_BYTES_MAX
 from klamm.proto.command_pb2 import (
     BecomeControllerCommand,
     Command,
@@ -119,9 +120,26 @@ def test_malformed_and_oversized_commands_are_refused_before_the_log() -> None:
         await activate(node)
         proposed = len(node.raft.proposed)
         assert (await node.submit(register_command(request=b""))).error_code == ErrorCode.INVALID_REQUEST
-        large = create_command("x" * 3_000_000)
-        assert (await node.submit(large)).error_code == ErrorCode.INVALID_REQUEST
+        for length in (COMMAND_BYTES_MAX, 3_000_000):  # the first one is too large with its stamps only
+            large = create_command("x" * (length - 64))
+            assert (await node.submit(large)).error_code == ErrorCode.INVALID_REQUEST
         assert len(node.raft.proposed) == proposed
+
+    run(test)
+
+
+def test_a_command_just_too_large_for_the_raft_log_is_an_answer_and_no_broken_call() -> None:
+    """A call that breaks looks to a broker like a controller that died: it would drop its session and try for ever."""
+
+    async def test(node: OneController) -> None:
+        await activate(node)
+        command = create_command()
+        topics = command.create_topics.topics
+        for number in range(4_900):
+            topics.add(name=f"{number:0200}", num_partitions=1, replication_factor=1)
+        assert COMMAND_BYTES_MAX - 50_000 < command.ByteSize() < COMMAND_BYTES_MAX  # without the topics' ids
+        assert (await node.submit(command)).error_code == ErrorCode.INVALID_REQUEST
+        assert (await node.submit(create_command())).error_code == ErrorCode.NONE
 
     run(test)
 
