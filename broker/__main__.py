@@ -73,6 +73,9 @@ async def _run(config: BrokerConfig) -> int:
         logger.critical("broker_failed node=%d", config.node_id, exc_info=True)
         code = 1
     await server.stop()
+    if code == 0 and server.failure is not None:
+        logger.critical("broker_failed_while_stopping node=%d", config.node_id, exc_info=server.failure)
+        code = 1
     return code
 
 

@@ -179,6 +179,11 @@ class BrokerServer:
             self._failure = error
         self._stop.set()
 
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the broker's work, or happened while it stopped."""
+        return self._failure
+
     def request_stop(self) -> None:
         self._stop.set()
 
@@ -202,9 +207,11 @@ class BrokerServer:
             await self._lifecycle.controlled_shutdown(self._config.controlled_shutdown_timeout_ms)
         if self._serving:
             await self._health.enter_graceful_shutdown()
+        # First: metadata that comes later would lead and follow again, and write to logs that are being closed.
+        await self._metadata.stop()
         await self._replica_manager.shutdown()
         await self._grpc.stop(STOP_GRACE_SECONDS)
-        await self._metadata.stop()
         await self._lifecycle.stop()
+        clean = clean and self._failure is None  # a disk may have failed meanwhile
         await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
         await self._controller.close()
