@@ -202,8 +202,10 @@ class Journal:
         return len(self._entries)
 
     def _destroy(self) -> None:
-        self.mark_synced()
-        self._file.close()
+        try:
+            self.mark_synced()
+        finally:
+            self._file.close()
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
         """Not stored: Raft learns it anew. Nothing counts as committed here before it is on this disk as well."""

@@ -183,8 +183,10 @@ class QuorumFolder:
 
     def close(self) -> None:
         """Gives the folder back."""
-        self.journal._destroy()
-        self._lock.release()
+        try:
+            self.journal._destroy()
+        finally:
+            self._lock.release()
 
     def _open_journal(self) -> None:
         fresh = self._file_system.read(self._folder / Journal.FILE_NAME) is None

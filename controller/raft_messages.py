@@ -164,9 +164,11 @@ class RaftMessages:
 
     def _on_vote(self, node: Any, vote: VoteGranted) -> None:
         if not vote.pre_vote:
-            if (vote.term, node.id) not in self._voters_heard:  # a repeated message is not a second vote
-                self._voters_heard = {heard for heard in self._voters_heard if heard[0] == vote.term}
-                self._voters_heard.add((vote.term, node.id))
+            term = self._SyncObj__raftCurrentTerm
+            # A repeated message is not a second vote, also not when a late one of an earlier term came in between.
+            if vote.term == term and (term, node.id) not in self._voters_heard:
+                self._voters_heard = {heard for heard in self._voters_heard if heard[0] == term}
+                self._voters_heard.add((term, node.id))
                 self._pass_on(node, {"type": "response_vote", "term": vote.term})
         elif vote.refused:
             self._maybe_step_down(vote.term)

@@ -290,7 +290,10 @@ class RaftNode:
     def _fail(self, error: Exception) -> None:
         what = "broken invariant" if isinstance(error, InvariantError) else type(error).__name__
         logger.critical("raft_node_failed node=%d term=%d reason=%s", self._node_id, self.term, what, exc_info=error)
-        self._close()
+        try:
+            self._close()
+        except OSError as closing:  # the disk that failed takes no last note either
+            logger.error("raft_node_close_failed node=%d error=%s", self._node_id, closing)
         if self._on_failure is not None:
             self._on_failure(error)
 
@@ -302,9 +305,11 @@ class RaftNode:
         if core is not None:
             led = core.role is RaftRole.LEADER
             term = core.term
-            core.close()
-            if led:
-                self._on_role_change(RaftRole.FOLLOWER, term)
+            try:
+                core.close()
+            finally:
+                if led:
+                    self._on_role_change(RaftRole.FOLLOWER, term)
 
 
 def make_core(

@@ -138,7 +138,9 @@ class SnapshotStore:
     def require_fit(self, snapshot: Snapshot | None, first_index: int) -> None:
         """:raises DataFolderError: there is a gap between the snapshot and a journal that begins with `first_index`"""
         last_index = 1 if snapshot is None else snapshot.last[1]
-        if first_index > last_index:
+        # A snapshot is stored before the journal is cut, and the cut leaves its last two entries.
+        latest_first = 1 if snapshot is None else snapshot.previous[1]
+        if first_index > latest_first:
             raise DataFolderError(
                 f"{self._path}: missing or old: it ends with entry {last_index}, but the journal begins with entry "
                 f"{first_index}. {WAY_OUT}"

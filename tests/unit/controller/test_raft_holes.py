@@ -265,6 +265,18 @@ def test_row_05_a_repeated_vote_counts_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert node.core.last_index == 2
 
 
+def test_row_05_a_late_vote_of_an_earlier_term_makes_no_repeated_one_count() -> None:
+    node = Node(nodes=5)
+    node.campaign()
+    earlier = node.core.term
+    node.campaign()
+    assert node.core.term > earlier
+    node.receive(1, vote_granted=VoteGranted(term=node.core.term))
+    node.receive(2, vote_granted=VoteGranted(term=earlier))
+    node.receive(1, vote_granted=VoteGranted(term=node.core.term))
+    assert node.core.last_index == 1  # two of five: it does not lead
+
+
 def test_row_05_a_node_that_was_cut_off_does_not_depose_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
     with library_clock(monkeypatch) as clock:
         released = ReleasedNode()
@@ -530,6 +542,25 @@ def test_a_crash_between_snapshot_and_compaction_forgets_nothing(tmp_path: Path)
     reopened = Node(disk=node.disk)
     assert [entry[1] for entry in reopened.log] == [4, 5, 6, 7, 8, 9, 10]
     assert reopened.machine.applied == [(index, str(index)) for index in range(2, 6)]
+
+
+def test_a_snapshot_of_before_the_compaction_takes_no_newer_entries_away() -> None:
+    """One entry too old: the journal still holds its last entry, but no longer the one before."""
+    node = Node()
+    node.append(entries(2, 10), (1, 0), commit=5)
+    node.core._library.forceLogCompaction()
+    node.core.step()
+    old = node.disk.read(FOLDER / "metadata.snapshot")
+    assert old is not None
+    node.append([], (6, 1), commit=6)
+    node.core._library.forceLogCompaction()
+    node.core.step()
+    node.core.step()
+    assert [entry[1] for entry in node.log] == [5, 6, 7, 8, 9, 10]
+    node.disk.kill()
+    node.disk.replace(FOLDER / "metadata.snapshot", old)
+    with pytest.raises(DataFolderError, match="missing or old"):
+        Node(disk=node.disk)
 
 
 def test_an_old_snapshot_takes_no_newer_entries_away() -> None:

@@ -231,6 +231,42 @@ def test_a_node_whose_disk_fails_acks_nothing_and_stops(tmp_path: Path) -> None:
     run_quorum(tmp_path, test)
 
 
+class DeadDisk(PosixFileSystem):
+    """Its journals take nothing at all once `failing` is set: remounted read-only, or gone."""
+
+    failing = False
+
+    def open(self, path: Path) -> JournalFile:
+        disk = self
+
+        class File(PosixFile):
+            def write_at(self, data: bytes, offset: int) -> None:
+                if disk.failing:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                super().write_at(data, offset)
+
+        return File(path)
+
+
+def test_a_node_whose_disk_takes_no_last_note_either_says_that_it_failed(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        disk = DeadDisk()
+        await quorum.start(0, file_system=disk)
+        leader = await quorum.leader()
+        await leader.propose(b"x", timeout_ms=5_000)  # what the journal would note when it is closed
+        disk.failing = True
+        with pytest.raises(OutcomeUnknownError):
+            await leader.propose(b"y", timeout_ms=5_000)
+        await quorum.until(lambda: len(quorum.failures) >= 1, "nobody was told")
+        assert quorum.roles[-1][1] is RaftRole.FOLLOWER
+        disk.failing = False
+        await quorum.stop(0)
+        await quorum.start(0)  # the folder was given back
+        assert await quorum.leader() is not leader
+
+    run_quorum(tmp_path, test, nodes=1)
+
+
 def test_a_state_machine_that_raises_stops_the_node(tmp_path: Path) -> None:
     class Machine(LogMachine):
         def apply(self, command: bytes, index: int, term: int) -> bytes:
