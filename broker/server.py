@@ -60,6 +60,7 @@ class BrokerServer:
         self._failure: Exception | None = None
         self._has_log = False
         self._has_rooms = False
+        self._has_registered = False
         self._serving = False
 
     async def start(self) -> tuple[str, int]:
@@ -165,6 +166,7 @@ class BrokerServer:
                 f"{config.log_dir} holds data of another cluster: {error}; set log.dirs to another folder, or "
                 f"controller.quorum.bootstrap.servers to the right controllers"
             ) from error
+        self._has_registered = True
         self._log_manager.set_cluster_id(cluster_id)
         await self._replica_manager.start()
         registered = self._lifecycle.broker_epoch + 1
@@ -196,11 +198,12 @@ class BrokerServer:
     async def stop(self) -> None:
         """Controlled shutdown; after a failure, everything but the hand-over and the clean marker.
 
-        Also after a start that failed half-way: what is not there need not be stopped.
+        Also after a start that failed half-way: what is not there need not be stopped. Before the registration the
+        log is as the last stop left it: clean if that was, under that stop's epoch.
         """
         if not self._has_rooms:
             if self._has_log:
-                await self._log_manager.shutdown(clean=False)
+                await self._log_manager.shutdown(clean=self._log_manager.was_clean)
             return
         clean = self._failure is None and self._serving
         if clean:
@@ -212,6 +215,9 @@ class BrokerServer:
         await self._replica_manager.shutdown()
         await self._grpc.stop(STOP_GRACE_SECONDS)
         await self._lifecycle.stop()
-        clean = clean and self._failure is None  # a disk may have failed meanwhile
-        await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
+        if self._failure is None and not self._has_registered:
+            await self._log_manager.shutdown(clean=self._log_manager.was_clean)
+        else:
+            clean = clean and self._failure is None  # a disk may have failed meanwhile
+            await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
         await self._controller.close()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from klamm.broker.config import BrokerConfig
+from klamm.broker.log.log_manager import LogManager
 from klamm.broker.server import BrokerServer
-from klamm.proto.errors import KafkaStorageError
+from klamm.broker.system_clock import SystemClock
+from klamm.proto.errors import KafkaError, KafkaStorageError
 from klamm.proto.identifiers import BrokerEpoch
 
 
@@ -33,7 +36,7 @@ class Room:
         return call
 
 
-def stopped(tmp_path: Path, *, fails_in: str = "") -> tuple[BrokerServer, list[str]]:
+def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tuple[BrokerServer, list[str]]:
     """A broker that served and was stopped; the calls on its rooms in their order."""
     path = tmp_path / "node.properties"
     path.write_text(f"node.id=1\nlog.dirs={tmp_path}\ncontroller.quorum.bootstrap.servers=127.0.0.1:9292\n")
@@ -48,7 +51,8 @@ def stopped(tmp_path: Path, *, fails_in: str = "") -> tuple[BrokerServer, list[s
 
         for name in ("lifecycle", "health", "replica_manager", "grpc", "metadata", "log_manager", "controller"):
             setattr(server, f"_{name}", Room(name, calls, on_call))
-        server._has_log = server._has_rooms = server._serving = True
+        server._has_log = server._has_rooms = server._has_registered = True
+        server._serving = serving
         server.request_stop()
         await server.wait_for_stop()
         await server.stop()
@@ -75,3 +79,47 @@ def test_rule_19_a_broker_that_fails_while_it_stops_was_not_stopped_cleanly(tmp_
     server, calls = stopped(tmp_path, fails_in=call)
     assert "log_manager.shutdown broker_epoch=None clean=False" in calls
     assert isinstance(server.failure, KafkaStorageError)
+
+
+@pytest.mark.parametrize("port_in_use", [True, False])
+def test_a_start_that_ends_before_the_registration_keeps_the_last_stop_clean(tmp_path: Path, port_in_use: bool) -> None:
+    """A taken port, controllers that are not there yet: the log is as it was. An unclean next start would recover all
+    of it, and would cost the broker its place among the eligible leaders."""
+    path = tmp_path / "node.properties"
+    path.write_text(
+        f"node.id=1\nlog.dirs={tmp_path / 'log'}\ncontroller.quorum.bootstrap.servers=127.0.0.1:1\n"
+        "listeners=GRPC://127.0.0.1:0\n"
+    )
+    config = BrokerConfig.load(path)
+
+    def opened() -> LogManager:
+        return LogManager.open(config.log_dir, node_id=config.node_id, clock=SystemClock())
+
+    async def start_and_stop() -> None:
+        await opened().shutdown(clean=True, broker_epoch=BrokerEpoch(42))
+        server = BrokerServer(config)
+        if port_in_use:
+            with pytest.raises(KafkaError, match="port is in use"):
+                await server.start()
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await server.start()
+        await server.stop()
+        manager = opened()
+        assert manager.previous_broker_epoch == 42
+        await manager.shutdown(clean=False)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        if port_in_use:
+            path.write_text(path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
+            config = BrokerConfig.load(path)
+        asyncio.run(start_and_stop())
+
+
+def test_rule_19_a_start_that_ends_after_the_registration_does_not(tmp_path: Path) -> None:
+    _, calls = stopped(tmp_path, serving=False)
+    assert "lifecycle.controlled_shutdown" not in calls
+    assert "log_manager.shutdown broker_epoch=None clean=False" in calls
