@@ -142,7 +142,9 @@ class RaftNode:
         except BaseException:
             folder.close()
             raise
-        await self._transport.start(folder.properties.quorum_id, self._on_message, self._on_connection)
+        # With the voters: a majority of those that one knows need not meet a majority of those that another knows.
+        token = f"{folder.properties.quorum_id}/{','.join(str(voter) for voter in sorted(self._voters))}"
+        await self._transport.start(token, self._on_message, self._on_connection)
         self._step()
 
     async def stop(self) -> None:

@@ -335,6 +335,24 @@ def test_two_quorums_do_not_mix(tmp_path: Path) -> None:
     run_quorum(tmp_path, test)
 
 
+def test_a_controller_that_was_told_of_other_voters_takes_no_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two of three and three of five are both majorities, and need not have a controller in common."""
+
+    async def test(quorum: Quorum) -> None:
+        await quorum.start(0, 1)
+        leader = await quorum.leader()
+        await leader.propose(b"x", timeout_ms=5_000)
+        quorum.voters |= {NodeId(3): ("127.0.0.1", 1), NodeId(4): ("127.0.0.1", 1)}
+        await quorum.start(2)
+        await quorum.until(lambda: "own_quorum=test/0,1,2,3,4" in caplog.text, "it takes what the leader sends")
+        assert quorum.nodes[NodeId(2)].last_index == 1
+        assert (leader.role, leader.commit_index) == (RaftRole.LEADER, leader.last_index)
+
+    run_quorum(tmp_path, test)
+
+
 def test_stopping_twice_and_before_the_start_is_harmless(tmp_path: Path) -> None:
     async def test(quorum: Quorum) -> None:
         await quorum.start()
