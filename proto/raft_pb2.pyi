@@ -237,7 +237,7 @@ class RaftMessage(_message.Message):
     NEXT_NODE_INDEX_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.int
     cluster_token: _builtins.str
-    """the quorum's name; a message from another quorum is refused"""
+    """the quorum's name and its voters; a message from another quorum is refused"""
     @_builtins.property
     def append_entries(self) -> Global___AppendEntries: ...
     @_builtins.property
