@@ -11,8 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..cluster.topic_config import TopicConfig
-from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError
-from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset
+from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
+from ..proto.identifiers import RECORD_BATCH_BYTES_MAX, BrokerEpoch, BrokerId, LeaderEpoch, Offset
 from ..proto.record_batch import RecordBatchHeader, check_produced_batch
 from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
@@ -66,8 +66,11 @@ class LeaderReplica:
 
         :raises KafkaError: it was not appended; KafkaStorageError: nor can others be, the disk failed.
         """
-        header = check_produced_batch(records, size_bytes_max=config.max_message_bytes)
-        _check_batch_of_client(header, config, wall_ms)
+        header = check_produced_batch(records, size_bytes_max=RECORD_BATCH_BYTES_MAX)
+        # The topic's settings may be stricter than when a batch was first appended: its retry is a duplicate all the
+        # same. Refused, the client would think that it is not there and write it again in other words (rule 17).
+        if not self._is_duplicate(header):
+            _check_batch_of_client(header, config, wall_ms)
         appended = self._log.append_as_leader(
             bytearray(records),
             leader_epoch=self.state.leader_epoch,
@@ -81,6 +84,14 @@ class LeaderReplica:
             self._tell_armed()
             self._partition.host.unsettled(self._partition)
         return appended
+
+    def _is_duplicate(self, header: RecordBatchHeader) -> bool:
+        if header.producer_id < 0:
+            return False
+        try:
+            return self._log.producer_states.check(header) is not None
+        except KafkaError:  # the append itself says so, once the settings allow the batch
+            return False
 
     def _tell_armed(self) -> None:
         if self.armed:
@@ -146,6 +157,10 @@ class LeaderReplica:
 
 
 def _check_batch_of_client(header: RecordBatchHeader, config: TopicConfig, wall_ms: int) -> None:
+    if header.size_bytes > config.max_message_bytes:
+        raise MessageSizeTooLargeError(
+            f"record batch of {header.size_bytes} bytes; max.message.bytes allows {config.max_message_bytes}"
+        )
     if header.is_control:
         raise InvalidRecordError("clients may not write control batches")
     if config.log_append_time:

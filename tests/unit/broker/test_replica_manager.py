@@ -664,6 +664,23 @@ def test_rule_11_a_follower_of_an_older_registration_is_turned_away() -> None:
     simulated(test)
 
 
+def test_rule_17_a_duplicate_is_one_also_where_the_topic_would_no_longer_take_it() -> None:
+    """Told MESSAGE_TOO_LARGE on a retry, the client would split the batch and write it a second time."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        assert (await produce(cluster, 1, producer_id=7, base_sequence=0)).base_offset == 0
+        cluster.configure("t", {"max.message.bytes": "20"})
+        await cluster.until(lambda: partition(cluster, 1).config.max_message_bytes == 20)
+        again = await produce(cluster, 1, producer_id=7, base_sequence=0)
+        assert (again.error, again.base_offset) == (ErrorCode.NONE, 0)
+        new = await produce(cluster, 1, producer_id=7, base_sequence=1)
+        assert new.error is ErrorCode.MESSAGE_TOO_LARGE
+        assert partition(cluster, 1).log.log_end_offset == 1
+
+    simulated(test)
+
+
 def test_min_isr_and_config_changes_reach_leaders() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await topic(cluster, min_insync_replicas="1")
