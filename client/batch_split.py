@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..proto.record_codec import new_builder, read_batch
 from .producer_batch import ProducerBatch
-from .record_codec import new_builder, read_batch
 
 
 def split_batch(batch: ProducerBatch) -> list[tuple[int, ProducerBatch]]:

@@ -79,8 +79,8 @@ def _print_batch(header: RecordBatchHeader, position: int, problem: str | None, 
 
 
 def _print_records(data: bytes, header: RecordBatchHeader, as_json: bool) -> str | None:
+    from ..proto.record_codec import decode_errors, read_batch
     from .cli_consume import as_json as record_as_json
-    from .record_codec import decode_errors, read_batch
     from .structs import ConsumerRecord
 
     try:

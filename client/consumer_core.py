@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from ..proto import record_codec
 from ..proto.errors import IllegalStateError, KafkaConfigurationError, KafkaError, KafkaTimeoutError
 from ..proto.identifiers import TopicPartition
 from ..proto.record_batch import RecordBatchHeader
-from . import record_codec
 from .backoff import Backoff
 from .cluster_client import ClusterClient
 from .config import ConsumerConfig

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..proto import record_codec
 from ..proto.errors import (
     ErrorCode,
     IllegalStateError,
@@ -19,7 +20,7 @@ from ..proto.errors import (
 )
 from ..proto.identifiers import TopicPartition
 from ..proto.record_batch import HEADER_SIZE
-from . import record_codec
+from ..proto.record_codec import NO_HEADERS, RECORD_OVERHEAD_MAX
 from .accumulator import Accumulator
 from .backoff import Backoff
 from .cluster_client import ClusterClient
@@ -27,7 +28,6 @@ from .config import ProducerConfig, as_bytes
 from .delivery_future import DeliveryFuture
 from .partition_queue import PartitionQueue
 from .partitioner import KeyHashes, StickyPartition
-from .record_codec import NO_HEADERS, RECORD_OVERHEAD_MAX
 from .sender import Sender
 
 logger = logging.getLogger(__name__)

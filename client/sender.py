@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ..proto import record_codec
 from ..proto.broker_pb2 import PartitionProduceRequest, PartitionProduceResponse, ProduceRequest
 from ..proto.errors import ErrorCode, KafkaError, KafkaTimeoutError, NetworkError, NodeNotReadyError, error_for
 from ..proto.record_batch import HEADER_SIZE
-from . import record_codec
 from .accumulator import Accumulator
 from .backoff import Backoff
 from .batch_split import split_batch

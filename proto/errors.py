@@ -33,6 +33,7 @@ class ErrorCode(IntEnum):
     REPLICA_NOT_AVAILABLE = 9
     MESSAGE_TOO_LARGE = 10
     STALE_CONTROLLER_EPOCH = 11
+    OFFSET_METADATA_TOO_LARGE = 12
     NETWORK_EXCEPTION = 13
     COORDINATOR_LOAD_IN_PROGRESS = 14
     COORDINATOR_NOT_AVAILABLE = 15
@@ -43,9 +44,14 @@ class ErrorCode(IntEnum):
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
     INVALID_REQUIRED_ACKS = 21
     ILLEGAL_GENERATION = 22
+    INCONSISTENT_GROUP_PROTOCOL = 23
+    INVALID_GROUP_ID = 24
     UNKNOWN_MEMBER_ID = 25
+    INVALID_SESSION_TIMEOUT = 26
     REBALANCE_IN_PROGRESS = 27
+    INVALID_COMMIT_OFFSET_SIZE = 28
     TOPIC_AUTHORIZATION_FAILED = 29
+    GROUP_AUTHORIZATION_FAILED = 30
     CLUSTER_AUTHORIZATION_FAILED = 31
     INVALID_TIMESTAMP = 32
     UNSUPPORTED_VERSION = 35
@@ -65,18 +71,24 @@ class ErrorCode(IntEnum):
     LOG_DIR_NOT_FOUND = 57
     UNKNOWN_PRODUCER_ID = 59
     REASSIGNMENT_IN_PROGRESS = 60
+    NON_EMPTY_GROUP = 68
     GROUP_ID_NOT_FOUND = 69
     FETCH_SESSION_ID_NOT_FOUND = 70
+    INVALID_FETCH_SESSION_EPOCH = 71
     LISTENER_NOT_FOUND = 72
     FENCED_LEADER_EPOCH = 74
     UNKNOWN_LEADER_EPOCH = 75
     UNSUPPORTED_COMPRESSION_TYPE = 76
     STALE_BROKER_EPOCH = 77
     OFFSET_NOT_AVAILABLE = 78
+    MEMBER_ID_REQUIRED = 79
     PREFERRED_LEADER_NOT_AVAILABLE = 80
+    GROUP_MAX_SIZE_REACHED = 81
+    FENCED_INSTANCE_ID = 82
     ELIGIBLE_LEADERS_NOT_AVAILABLE = 83
     ELECTION_NOT_NEEDED = 84
     NO_REASSIGNMENT_IN_PROGRESS = 85
+    GROUP_SUBSCRIBED_TO_TOPIC = 86
     INVALID_RECORD = 87
     UNSTABLE_OFFSET_COMMIT = 88
     THROTTLING_QUOTA_EXCEEDED = 89
@@ -87,9 +99,19 @@ class ErrorCode(IntEnum):
     BROKER_ID_NOT_REGISTERED = 102
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
+    FETCH_SESSION_TOPIC_ID_ERROR = 106
     INELIGIBLE_REPLICA = 107
     NEW_LEADER_ELECTED = 108
+    FENCED_MEMBER_EPOCH = 110
+    UNRELEASED_INSTANCE_ID = 111
+    UNSUPPORTED_ASSIGNOR = 112
+    STALE_MEMBER_EPOCH = 113
+    MISMATCHED_ENDPOINT_TYPE = 114
+    UNSUPPORTED_ENDPOINT_TYPE = 115
     UNKNOWN_CONTROLLER_ID = 116
+    UNKNOWN_SUBSCRIPTION_ID = 117
+    TELEMETRY_TOO_LARGE = 118
+    INVALID_REGULAR_EXPRESSION = 128
 
     @property
     def retriable(self) -> bool:
@@ -558,6 +580,138 @@ class UnknownControllerIdError(KafkaError):
     error_code = ErrorCode.UNKNOWN_CONTROLLER_ID
 
 
+class OffsetMetadataTooLargeError(KafkaError):
+    """The metadata of the committed offset is too large."""
+
+    error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+
+
+class InconsistentGroupProtocolError(KafkaError):
+    """The member's protocols do not fit those of the group."""
+
+    error_code = ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+
+
+class InvalidGroupIdError(KafkaError):
+    """The group id is not valid."""
+
+    error_code = ErrorCode.INVALID_GROUP_ID
+
+
+class InvalidSessionTimeoutError(KafkaError):
+    """The session time-out is outside the range that the broker allows."""
+
+    error_code = ErrorCode.INVALID_SESSION_TIMEOUT
+
+
+class InvalidCommitOffsetSizeError(KafkaError):
+    """The committed offsets do not fit a record batch."""
+
+    error_code = ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+
+
+class GroupAuthorizationFailedError(KafkaError):
+    """Not allowed to use this group."""
+
+    error_code = ErrorCode.GROUP_AUTHORIZATION_FAILED
+
+
+class NonEmptyGroupError(KafkaError):
+    """The group has members."""
+
+    error_code = ErrorCode.NON_EMPTY_GROUP
+
+
+class InvalidFetchSessionEpochError(RetriableError):
+    """The epoch of the fetch session is not the next one."""
+
+    error_code = ErrorCode.INVALID_FETCH_SESSION_EPOCH
+
+
+class MemberIdRequiredError(KafkaError):
+    """Join again with the member id that was given."""
+
+    error_code = ErrorCode.MEMBER_ID_REQUIRED
+
+
+class GroupMaxSizeReachedError(KafkaError):
+    """The group has as many members as group.max.size allows."""
+
+    error_code = ErrorCode.GROUP_MAX_SIZE_REACHED
+
+
+class FencedInstanceIdError(KafkaError):
+    """Another member took over this group.instance.id."""
+
+    error_code = ErrorCode.FENCED_INSTANCE_ID
+
+
+class GroupSubscribedToTopicError(KafkaError):
+    """The group is subscribed to the topic."""
+
+    error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+
+
+class FetchSessionTopicIdError(RetriableError):
+    """The fetch session was begun with topic names and goes on with ids, or the other way round."""
+
+    error_code = ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR
+
+
+class FencedMemberEpochError(KafkaError):
+    """The member epoch is not the current one; join again."""
+
+    error_code = ErrorCode.FENCED_MEMBER_EPOCH
+
+
+class UnreleasedInstanceIdError(KafkaError):
+    """Another member still holds this group.instance.id."""
+
+    error_code = ErrorCode.UNRELEASED_INSTANCE_ID
+
+
+class UnsupportedAssignorError(KafkaError):
+    """The group coordinator has no such assignor."""
+
+    error_code = ErrorCode.UNSUPPORTED_ASSIGNOR
+
+
+class StaleMemberEpochError(KafkaError):
+    """The member epoch is older than the current one."""
+
+    error_code = ErrorCode.STALE_MEMBER_EPOCH
+
+
+class MismatchedEndpointTypeError(KafkaError):
+    """The request was sent to a broker and asks for controllers."""
+
+    error_code = ErrorCode.MISMATCHED_ENDPOINT_TYPE
+
+
+class UnsupportedEndpointTypeError(KafkaError):
+    """There is no endpoint of this type."""
+
+    error_code = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE
+
+
+class UnknownSubscriptionIdError(KafkaError):
+    """The telemetry subscription is not the current one."""
+
+    error_code = ErrorCode.UNKNOWN_SUBSCRIPTION_ID
+
+
+class TelemetryTooLargeError(KafkaError):
+    """The telemetry is larger than is taken."""
+
+    error_code = ErrorCode.TELEMETRY_TOO_LARGE
+
+
+class InvalidRegularExpressionError(KafkaError):
+    """The regular expression is not valid."""
+
+    error_code = ErrorCode.INVALID_REGULAR_EXPRESSION
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """What is to be known of one code."""
@@ -824,6 +978,80 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.UNKNOWN_CONTROLLER_ID: ErrorInfo(
         False, "NOT_FOUND", UnknownControllerIdError, "no controller of this id"
+    ),
+    ErrorCode.OFFSET_METADATA_TOO_LARGE: ErrorInfo(
+        False, "INVALID_ARGUMENT", OffsetMetadataTooLargeError, "the metadata of the committed offset is too large"
+    ),
+    ErrorCode.INCONSISTENT_GROUP_PROTOCOL: ErrorInfo(
+        False,
+        "FAILED_PRECONDITION",
+        InconsistentGroupProtocolError,
+        "the member's protocols do not fit those of the group",
+    ),
+    ErrorCode.INVALID_GROUP_ID: ErrorInfo(False, "INVALID_ARGUMENT", InvalidGroupIdError, "the group id is not valid"),
+    ErrorCode.INVALID_SESSION_TIMEOUT: ErrorInfo(
+        False,
+        "INVALID_ARGUMENT",
+        InvalidSessionTimeoutError,
+        "the session time-out is outside the range that the broker allows",
+    ),
+    ErrorCode.INVALID_COMMIT_OFFSET_SIZE: ErrorInfo(
+        False, "RESOURCE_EXHAUSTED", InvalidCommitOffsetSizeError, "the committed offsets do not fit a record batch"
+    ),
+    ErrorCode.GROUP_AUTHORIZATION_FAILED: ErrorInfo(
+        False, "PERMISSION_DENIED", GroupAuthorizationFailedError, "not allowed to use this group"
+    ),
+    ErrorCode.NON_EMPTY_GROUP: ErrorInfo(False, "FAILED_PRECONDITION", NonEmptyGroupError, "the group has members"),
+    ErrorCode.INVALID_FETCH_SESSION_EPOCH: ErrorInfo(
+        True, "FAILED_PRECONDITION", InvalidFetchSessionEpochError, "the epoch of the fetch session is not the next one"
+    ),
+    ErrorCode.MEMBER_ID_REQUIRED: ErrorInfo(
+        False, "FAILED_PRECONDITION", MemberIdRequiredError, "join again with the member id that was given"
+    ),
+    ErrorCode.GROUP_MAX_SIZE_REACHED: ErrorInfo(
+        False, "RESOURCE_EXHAUSTED", GroupMaxSizeReachedError, "the group has as many members as group.max.size allows"
+    ),
+    ErrorCode.FENCED_INSTANCE_ID: ErrorInfo(
+        False, "FAILED_PRECONDITION", FencedInstanceIdError, "another member took over this group.instance.id"
+    ),
+    ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC: ErrorInfo(
+        False, "FAILED_PRECONDITION", GroupSubscribedToTopicError, "the group is subscribed to the topic"
+    ),
+    ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR: ErrorInfo(
+        True,
+        "FAILED_PRECONDITION",
+        FetchSessionTopicIdError,
+        "the fetch session was begun with topic names and goes on with ids, or the other way round",
+    ),
+    ErrorCode.FENCED_MEMBER_EPOCH: ErrorInfo(
+        False, "FAILED_PRECONDITION", FencedMemberEpochError, "the member epoch is not the current one; join again"
+    ),
+    ErrorCode.UNRELEASED_INSTANCE_ID: ErrorInfo(
+        False, "FAILED_PRECONDITION", UnreleasedInstanceIdError, "another member still holds this group.instance.id"
+    ),
+    ErrorCode.UNSUPPORTED_ASSIGNOR: ErrorInfo(
+        False, "INVALID_ARGUMENT", UnsupportedAssignorError, "the group coordinator has no such assignor"
+    ),
+    ErrorCode.STALE_MEMBER_EPOCH: ErrorInfo(
+        False, "FAILED_PRECONDITION", StaleMemberEpochError, "the member epoch is older than the current one"
+    ),
+    ErrorCode.MISMATCHED_ENDPOINT_TYPE: ErrorInfo(
+        False,
+        "INVALID_ARGUMENT",
+        MismatchedEndpointTypeError,
+        "the request was sent to a broker and asks for controllers",
+    ),
+    ErrorCode.UNSUPPORTED_ENDPOINT_TYPE: ErrorInfo(
+        False, "INVALID_ARGUMENT", UnsupportedEndpointTypeError, "there is no endpoint of this type"
+    ),
+    ErrorCode.UNKNOWN_SUBSCRIPTION_ID: ErrorInfo(
+        False, "NOT_FOUND", UnknownSubscriptionIdError, "the telemetry subscription is not the current one"
+    ),
+    ErrorCode.TELEMETRY_TOO_LARGE: ErrorInfo(
+        False, "RESOURCE_EXHAUSTED", TelemetryTooLargeError, "the telemetry is larger than is taken"
+    ),
+    ErrorCode.INVALID_REGULAR_EXPRESSION: ErrorInfo(
+        False, "INVALID_ARGUMENT", InvalidRegularExpressionError, "the regular expression is not valid"
     ),
 }
 

@@ -124,7 +124,7 @@ class FakePartition:
 
     def values(self) -> list[bytes | None]:
         """Every value in the log, in order."""
-        from klamm.client.record_codec import read_batch
+        from klamm.proto.record_codec import read_batch
 
         return [record.value for batch in self.batches for record in read_batch(batch.data)]
 
@@ -407,7 +407,7 @@ class FakeBroker(broker_pb2_grpc.BrokerServicer):
         elif entry.timestamp == -2:
             answer.offset = partition.log_start_offset
         else:
-            from klamm.client.record_codec import read_batch
+            from klamm.proto.record_codec import read_batch
 
             for batch in partition.batches:
                 for number, record in enumerate(read_batch(batch.data)):

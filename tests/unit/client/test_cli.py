@@ -10,8 +10,8 @@ import typer
 from harness.fake_broker import FakeCluster
 from klamm.client.cli import register
 from klamm.client.loop_thread import loop_thread
-from klamm.client.record_codec import build_batch, new_builder
 from klamm.proto.record_batch import set_offset_and_epoch
+from klamm.proto.record_codec import build_batch, new_builder
 from typer.testing import CliRunner
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from harness.fake_broker import FakeCluster
 from klamm.client import AsyncConsumer, ConsumerRecord, TopicPartition
-from klamm.client.record_codec import build_batch, compression_number, new_builder
 from klamm.proto.errors import (
     CorruptRecordError,
     ErrorCode,
@@ -18,6 +17,7 @@ from klamm.proto.errors import (
     OffsetOutOfRangeError,
     UnsupportedVersionError,
 )
+from klamm.proto.record_codec import build_batch, compression_number, new_builder
 
 Body = Callable[[FakeCluster, AsyncConsumer], Awaitable[None]]
 ORDERS = TopicPartition("orders", 0)

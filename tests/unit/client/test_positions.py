@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from klamm.client.positions import EARLIEST, BatchReader, PartitionPosition
-from klamm.client.record_codec import build_batch, crc_is_right, decode_errors, new_builder, read_batch
 from klamm.proto.errors import CorruptRecordError, OffsetOutOfRangeError
 from klamm.proto.identifiers import TopicPartition
 from klamm.proto.record_batch import RecordBatchHeader, set_offset_and_epoch
+from klamm.proto.record_codec import build_batch, crc_is_right, decode_errors, new_builder, read_batch
 
 
 class Reader(BatchReader):

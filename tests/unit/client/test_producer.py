@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from harness.fake_broker import FakeCluster, ProduceFault, stored_headers
 from klamm.client import AsyncProducer, DeliveryFuture
-from klamm.client.record_codec import read_batch
 from klamm.proto.errors import (
     ErrorCode,
     IllegalStateError,
@@ -20,6 +19,7 @@ from klamm.proto.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
 )
+from klamm.proto.record_codec import read_batch
 
 Body = Callable[[FakeCluster, AsyncProducer], Awaitable[None]]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from klamm.client import record_codec
+from klamm.proto import record_codec
 from klamm.proto.errors import CorruptRecordError, UnsupportedCompressionTypeError
 from klamm.proto.record_batch import check_produced_batch
 

@@ -19,8 +19,8 @@ from aiokafka.errors import KafkaError as CodecError
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from crc32c import crc32c
 
-from ..proto.errors import CorruptRecordError, UnsupportedCompressionTypeError
-from ..proto.record_batch import COMPRESSION_NAMES, HEADER_SIZE, LENGTH_OVERHEAD, Buffer, RecordBatchHeader
+from .errors import CorruptRecordError, UnsupportedCompressionTypeError
+from .record_batch import COMPRESSION_NAMES, HEADER_SIZE, LENGTH_OVERHEAD, Buffer, RecordBatchHeader
 
 _LENGTH: Final = struct.Struct(">i")
 _CRC: Final = struct.Struct(">I")
