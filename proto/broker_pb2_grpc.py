@@ -114,6 +114,61 @@ class BrokerStub:
                 request_serializer=klamm_dot_proto_dot_broker__pb2.UnregisterBrokerRequest.SerializeToString,
                 response_deserializer=klamm_dot_proto_dot_broker__pb2.UnregisterBrokerResponse.FromString,
                 _registered_method=True)
+        self.FindCoordinator = channel.unary_unary(
+                '/klamm.v1.Broker/FindCoordinator',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.FindCoordinatorRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.FindCoordinatorResponse.FromString,
+                _registered_method=True)
+        self.JoinGroup = channel.unary_unary(
+                '/klamm.v1.Broker/JoinGroup',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.JoinGroupRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.JoinGroupResponse.FromString,
+                _registered_method=True)
+        self.SyncGroup = channel.unary_unary(
+                '/klamm.v1.Broker/SyncGroup',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.SyncGroupRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.SyncGroupResponse.FromString,
+                _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/klamm.v1.Broker/Heartbeat',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
+        self.LeaveGroup = channel.unary_unary(
+                '/klamm.v1.Broker/LeaveGroup',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.LeaveGroupRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.LeaveGroupResponse.FromString,
+                _registered_method=True)
+        self.OffsetCommit = channel.unary_unary(
+                '/klamm.v1.Broker/OffsetCommit',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.OffsetCommitRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetCommitResponse.FromString,
+                _registered_method=True)
+        self.OffsetFetch = channel.unary_unary(
+                '/klamm.v1.Broker/OffsetFetch',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.OffsetFetchRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetFetchResponse.FromString,
+                _registered_method=True)
+        self.OffsetDelete = channel.unary_unary(
+                '/klamm.v1.Broker/OffsetDelete',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.OffsetDeleteRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetDeleteResponse.FromString,
+                _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/klamm.v1.Broker/ListGroups',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.ListGroupsRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.ListGroupsResponse.FromString,
+                _registered_method=True)
+        self.DescribeGroups = channel.unary_unary(
+                '/klamm.v1.Broker/DescribeGroups',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.DescribeGroupsRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.DescribeGroupsResponse.FromString,
+                _registered_method=True)
+        self.DeleteGroups = channel.unary_unary(
+                '/klamm.v1.Broker/DeleteGroups',
+                request_serializer=klamm_dot_proto_dot_broker__pb2.DeleteGroupsRequest.SerializeToString,
+                response_deserializer=klamm_dot_proto_dot_broker__pb2.DeleteGroupsResponse.FromString,
+                _registered_method=True)
 
 
 class BrokerServicer:
@@ -217,6 +272,74 @@ class BrokerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindCoordinator(self, request, context):
+        """Consumer groups (the classic protocol). All but FindCoordinator and ListGroups go to the group's coordinator; any
+        other broker answers NOT_COORDINATOR. ListGroups tells of the groups that the broker asked coordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SyncGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heartbeat(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaveGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OffsetCommit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OffsetFetch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OffsetDelete(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BrokerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -299,6 +422,61 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.UnregisterBroker,
                     request_deserializer=klamm_dot_proto_dot_broker__pb2.UnregisterBrokerRequest.FromString,
                     response_serializer=klamm_dot_proto_dot_broker__pb2.UnregisterBrokerResponse.SerializeToString,
+            ),
+            'FindCoordinator': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindCoordinator,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.FindCoordinatorRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.FindCoordinatorResponse.SerializeToString,
+            ),
+            'JoinGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinGroup,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.JoinGroupRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.JoinGroupResponse.SerializeToString,
+            ),
+            'SyncGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.SyncGroup,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.SyncGroupRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.SyncGroupResponse.SerializeToString,
+            ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.HeartbeatRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.HeartbeatResponse.SerializeToString,
+            ),
+            'LeaveGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaveGroup,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.LeaveGroupRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.LeaveGroupResponse.SerializeToString,
+            ),
+            'OffsetCommit': grpc.unary_unary_rpc_method_handler(
+                    servicer.OffsetCommit,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetCommitRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.OffsetCommitResponse.SerializeToString,
+            ),
+            'OffsetFetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.OffsetFetch,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetFetchRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.OffsetFetchResponse.SerializeToString,
+            ),
+            'OffsetDelete': grpc.unary_unary_rpc_method_handler(
+                    servicer.OffsetDelete,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.OffsetDeleteRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.OffsetDeleteResponse.SerializeToString,
+            ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.ListGroupsRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.ListGroupsResponse.SerializeToString,
+            ),
+            'DescribeGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeGroups,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.DescribeGroupsRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.DescribeGroupsResponse.SerializeToString,
+            ),
+            'DeleteGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroups,
+                    request_deserializer=klamm_dot_proto_dot_broker__pb2.DeleteGroupsRequest.FromString,
+                    response_serializer=klamm_dot_proto_dot_broker__pb2.DeleteGroupsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -733,6 +911,303 @@ class Broker:
             '/klamm.v1.Broker/UnregisterBroker',
             klamm_dot_proto_dot_broker__pb2.UnregisterBrokerRequest.SerializeToString,
             klamm_dot_proto_dot_broker__pb2.UnregisterBrokerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindCoordinator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/FindCoordinator',
+            klamm_dot_proto_dot_broker__pb2.FindCoordinatorRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.FindCoordinatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/JoinGroup',
+            klamm_dot_proto_dot_broker__pb2.JoinGroupRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.JoinGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SyncGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/SyncGroup',
+            klamm_dot_proto_dot_broker__pb2.SyncGroupRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.SyncGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/Heartbeat',
+            klamm_dot_proto_dot_broker__pb2.HeartbeatRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaveGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/LeaveGroup',
+            klamm_dot_proto_dot_broker__pb2.LeaveGroupRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.LeaveGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OffsetCommit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/OffsetCommit',
+            klamm_dot_proto_dot_broker__pb2.OffsetCommitRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.OffsetCommitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OffsetFetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/OffsetFetch',
+            klamm_dot_proto_dot_broker__pb2.OffsetFetchRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.OffsetFetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OffsetDelete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/OffsetDelete',
+            klamm_dot_proto_dot_broker__pb2.OffsetDeleteRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.OffsetDeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/ListGroups',
+            klamm_dot_proto_dot_broker__pb2.ListGroupsRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.ListGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/DescribeGroups',
+            klamm_dot_proto_dot_broker__pb2.DescribeGroupsRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.DescribeGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.Broker/DeleteGroups',
+            klamm_dot_proto_dot_broker__pb2.DeleteGroupsRequest.SerializeToString,
+            klamm_dot_proto_dot_broker__pb2.DeleteGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

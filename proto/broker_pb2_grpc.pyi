@@ -54,6 +54,20 @@ class BrokerStub:
     AlterPartitionReassignments: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AlterPartitionReassignmentsRequest, _broker_pb2.AlterPartitionReassignmentsResponse]
     ListPartitionReassignments: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListPartitionReassignmentsRequest, _broker_pb2.ListPartitionReassignmentsResponse]
     UnregisterBroker: _grpc.UnaryUnaryMultiCallable[_broker_pb2.UnregisterBrokerRequest, _broker_pb2.UnregisterBrokerResponse]
+    FindCoordinator: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FindCoordinatorRequest, _broker_pb2.FindCoordinatorResponse]
+    """Consumer groups (the classic protocol). All but FindCoordinator and ListGroups go to the group's coordinator; any
+    other broker answers NOT_COORDINATOR. ListGroups tells of the groups that the broker asked coordinates.
+    """
+    JoinGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.JoinGroupRequest, _broker_pb2.JoinGroupResponse]
+    SyncGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SyncGroupRequest, _broker_pb2.SyncGroupResponse]
+    Heartbeat: _grpc.UnaryUnaryMultiCallable[_broker_pb2.HeartbeatRequest, _broker_pb2.HeartbeatResponse]
+    LeaveGroup: _grpc.UnaryUnaryMultiCallable[_broker_pb2.LeaveGroupRequest, _broker_pb2.LeaveGroupResponse]
+    OffsetCommit: _grpc.UnaryUnaryMultiCallable[_broker_pb2.OffsetCommitRequest, _broker_pb2.OffsetCommitResponse]
+    OffsetFetch: _grpc.UnaryUnaryMultiCallable[_broker_pb2.OffsetFetchRequest, _broker_pb2.OffsetFetchResponse]
+    OffsetDelete: _grpc.UnaryUnaryMultiCallable[_broker_pb2.OffsetDeleteRequest, _broker_pb2.OffsetDeleteResponse]
+    ListGroups: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListGroupsRequest, _broker_pb2.ListGroupsResponse]
+    DescribeGroups: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DescribeGroupsRequest, _broker_pb2.DescribeGroupsResponse]
+    DeleteGroups: _grpc.UnaryUnaryMultiCallable[_broker_pb2.DeleteGroupsRequest, _broker_pb2.DeleteGroupsResponse]
 
 @_typing.type_check_only
 class BrokerAsyncStub(BrokerStub):
@@ -77,6 +91,20 @@ class BrokerAsyncStub(BrokerStub):
     AlterPartitionReassignments: _aio.UnaryUnaryMultiCallable[_broker_pb2.AlterPartitionReassignmentsRequest, _broker_pb2.AlterPartitionReassignmentsResponse]  # type: ignore[assignment]
     ListPartitionReassignments: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListPartitionReassignmentsRequest, _broker_pb2.ListPartitionReassignmentsResponse]  # type: ignore[assignment]
     UnregisterBroker: _aio.UnaryUnaryMultiCallable[_broker_pb2.UnregisterBrokerRequest, _broker_pb2.UnregisterBrokerResponse]  # type: ignore[assignment]
+    FindCoordinator: _aio.UnaryUnaryMultiCallable[_broker_pb2.FindCoordinatorRequest, _broker_pb2.FindCoordinatorResponse]  # type: ignore[assignment]
+    """Consumer groups (the classic protocol). All but FindCoordinator and ListGroups go to the group's coordinator; any
+    other broker answers NOT_COORDINATOR. ListGroups tells of the groups that the broker asked coordinates.
+    """
+    JoinGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.JoinGroupRequest, _broker_pb2.JoinGroupResponse]  # type: ignore[assignment]
+    SyncGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.SyncGroupRequest, _broker_pb2.SyncGroupResponse]  # type: ignore[assignment]
+    Heartbeat: _aio.UnaryUnaryMultiCallable[_broker_pb2.HeartbeatRequest, _broker_pb2.HeartbeatResponse]  # type: ignore[assignment]
+    LeaveGroup: _aio.UnaryUnaryMultiCallable[_broker_pb2.LeaveGroupRequest, _broker_pb2.LeaveGroupResponse]  # type: ignore[assignment]
+    OffsetCommit: _aio.UnaryUnaryMultiCallable[_broker_pb2.OffsetCommitRequest, _broker_pb2.OffsetCommitResponse]  # type: ignore[assignment]
+    OffsetFetch: _aio.UnaryUnaryMultiCallable[_broker_pb2.OffsetFetchRequest, _broker_pb2.OffsetFetchResponse]  # type: ignore[assignment]
+    OffsetDelete: _aio.UnaryUnaryMultiCallable[_broker_pb2.OffsetDeleteRequest, _broker_pb2.OffsetDeleteResponse]  # type: ignore[assignment]
+    ListGroups: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListGroupsRequest, _broker_pb2.ListGroupsResponse]  # type: ignore[assignment]
+    DescribeGroups: _aio.UnaryUnaryMultiCallable[_broker_pb2.DescribeGroupsRequest, _broker_pb2.DescribeGroupsResponse]  # type: ignore[assignment]
+    DeleteGroups: _aio.UnaryUnaryMultiCallable[_broker_pb2.DeleteGroupsRequest, _broker_pb2.DeleteGroupsResponse]  # type: ignore[assignment]
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -193,5 +221,85 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.UnregisterBrokerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.UnregisterBrokerResponse, _abc.Awaitable[_broker_pb2.UnregisterBrokerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def FindCoordinator(
+        self,
+        request: _broker_pb2.FindCoordinatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.FindCoordinatorResponse, _abc.Awaitable[_broker_pb2.FindCoordinatorResponse]]:
+        """Consumer groups (the classic protocol). All but FindCoordinator and ListGroups go to the group's coordinator; any
+        other broker answers NOT_COORDINATOR. ListGroups tells of the groups that the broker asked coordinates.
+        """
+
+    @_abc_1.abstractmethod
+    def JoinGroup(
+        self,
+        request: _broker_pb2.JoinGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.JoinGroupResponse, _abc.Awaitable[_broker_pb2.JoinGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SyncGroup(
+        self,
+        request: _broker_pb2.SyncGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.SyncGroupResponse, _abc.Awaitable[_broker_pb2.SyncGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Heartbeat(
+        self,
+        request: _broker_pb2.HeartbeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.HeartbeatResponse, _abc.Awaitable[_broker_pb2.HeartbeatResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def LeaveGroup(
+        self,
+        request: _broker_pb2.LeaveGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.LeaveGroupResponse, _abc.Awaitable[_broker_pb2.LeaveGroupResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OffsetCommit(
+        self,
+        request: _broker_pb2.OffsetCommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.OffsetCommitResponse, _abc.Awaitable[_broker_pb2.OffsetCommitResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OffsetFetch(
+        self,
+        request: _broker_pb2.OffsetFetchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.OffsetFetchResponse, _abc.Awaitable[_broker_pb2.OffsetFetchResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OffsetDelete(
+        self,
+        request: _broker_pb2.OffsetDeleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.OffsetDeleteResponse, _abc.Awaitable[_broker_pb2.OffsetDeleteResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListGroups(
+        self,
+        request: _broker_pb2.ListGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.ListGroupsResponse, _abc.Awaitable[_broker_pb2.ListGroupsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DescribeGroups(
+        self,
+        request: _broker_pb2.DescribeGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DescribeGroupsResponse, _abc.Awaitable[_broker_pb2.DescribeGroupsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteGroups(
+        self,
+        request: _broker_pb2.DeleteGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.DeleteGroupsResponse, _abc.Awaitable[_broker_pb2.DeleteGroupsResponse]]: ...
 
 def add_BrokerServicer_to_server(servicer: BrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Consumer groups: who is in them, who owns what, and the offsets they committed."""

@@ -1,0 +1,49 @@
+"""What the Kafka handlers stand on: the broker's rooms, the same as behind the gRPC door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...cluster.image import MetadataImage
+from ...proto.identifiers import BrokerId
+from ..config import BrokerConfig
+from ..grpc_admin import AdminRooms
+from ..producer_ids import ProducerIds
+from ..replica_manager import ReplicaManager
+
+if TYPE_CHECKING:
+    from ...cluster.clock import Clock
+    from ..groups.coordinator import GroupCoordinator
+    from ..log.log_manager import LogManager
+
+
+@dataclass(frozen=True)
+class KafkaRooms:
+    """One object serves every connection."""
+
+    broker_id: BrokerId
+    config: BrokerConfig
+    clock: Clock
+    admin: AdminRooms  # the way to the controllers, the image, the description of settings
+    replica_manager: ReplicaManager
+    log_manager: LogManager
+    producer_ids: ProducerIds
+    groups: GroupCoordinator
+
+    @property
+    def image(self) -> Callable[[], MetadataImage]:
+        return self.admin.image
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request: who asks, what API and version, and what it may use."""
+
+    rooms: KafkaRooms
+    api_version: int
+    client_id: str
+    client_host: str  # "/127.0.0.1", as Kafka writes it
+    schema: Any  # kio's module of the response in this version: `context.schema.HeartbeatResponse`
+    connection_id: int = 0  # distinct for each connection of this process
