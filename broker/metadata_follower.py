@@ -59,6 +59,7 @@ class MetadataFollower:
         self._replayed = MetadataImage.empty()  # ahead of _applied while the broker acts
         self._applied = self._replayed
         self._snapshot: MetadataImage | None = None  # being received
+        self._partial: MetadataImage | None = None  # ends within a command that is being received
         self._listeners: list[Callable[[MetadataImage], None]] = []
         self._replayed_more = asyncio.Event()
         self._applied_more = asyncio.Event()
@@ -150,7 +151,7 @@ class MetadataFollower:
             self._client.report_failure(active, "the metadata stream broke")
 
     async def _read_stream(self, active: ActiveController) -> None:
-        self._snapshot = None
+        self._snapshot = self._partial = None
         cluster_id = self._replayed.cluster_id or self._cluster_id or ""
         request = FollowMetadataRequest(
             broker_id=self._broker_id, next_offset=self._replayed.end_offset, cluster_id=cluster_id
@@ -166,13 +167,19 @@ class MetadataFollower:
             call.cancel()
 
     def _take_records(self, batch: MetadataBatch) -> None:
-        end_offset = self._replayed.end_offset
+        known = self._replayed if self._partial is None else self._partial
+        end_offset = known.end_offset
         if batch.base_offset > end_offset:
             raise MetadataGapError(f"records from {batch.base_offset} on were sent, {end_offset} was next")
         if batch.end_offset <= end_offset:
             return
         records = batch.records[end_offset - batch.base_offset :]
-        self._publish(self._replayed.replay(records, batch.end_offset))
+        image = known.replay(records, batch.end_offset)
+        if batch.mid_command:
+            self._partial = image
+            return
+        self._partial = None
+        self._publish(image)
 
     def _take_snapshot(self, batch: MetadataBatch) -> None:
         building = self._snapshot if self._snapshot is not None else MetadataImage.empty()

@@ -34,6 +34,7 @@ class MetadataLog:
         self._start_offset = 0
         self._records: list[MetadataRecord] = []  # _records[n] has offset _start_offset + n
         self._sizes: list[int] = []
+        self._ends: list[bool] = []  # whether the record is the last of its command
         self._bytes = 0
         self._changed = asyncio.Event()
 
@@ -48,12 +49,15 @@ class MetadataLog:
         return self._start_offset + len(self._records)
 
     def append(self, records: Sequence[MetadataRecord]) -> None:
-        """Takes committed records in and wakes who waits for them."""
+        """Takes the records of one committed command in and wakes who waits for them."""
         for record in records:
             size = record.ByteSize()
             self._records.append(record)
             self._sizes.append(size)
+            self._ends.append(False)
             self._bytes += size
+        if records:
+            self._ends[-1] = True
         self._trim()
         self.wake()
 
@@ -62,11 +66,15 @@ class MetadataLog:
         self._start_offset = end_offset
         self._records.clear()
         self._sizes.clear()
+        self._ends.clear()
         self._bytes = 0
         self.wake()
 
     def read(self, offset: int, *, bytes_max: int = BATCH_BYTES_MAX) -> MetadataBatch | None:
         """The records from `offset` on, as many as fit (at least one); None if there are none yet.
+
+        A batch that ends within a command says so: brokers take a command up as a whole, so that nobody sees half of a
+        new topic.
 
         :raises OffsetNotInLogError: the tail begins after `offset`
         """
@@ -80,7 +88,10 @@ class MetadataLog:
             taken += self._sizes[last]
             last += 1
         return MetadataBatch(
-            base_offset=offset, end_offset=self._start_offset + last, records=self._records[first:last]
+            base_offset=offset,
+            end_offset=self._start_offset + last,
+            records=self._records[first:last],
+            mid_command=not self._ends[last - 1],
         )
 
     async def wait_for_change(self) -> None:
@@ -105,6 +116,7 @@ class MetadataLog:
             drop += 1
         del self._records[:drop]
         del self._sizes[:drop]
+        del self._ends[:drop]
         self._start_offset += drop
         self._bytes = left
 

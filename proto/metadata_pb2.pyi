@@ -474,6 +474,7 @@ class MetadataBatch(_message.Message):
     END_OFFSET_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     LAST_OF_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    MID_COMMAND_FIELD_NUMBER: _builtins.int
     base_offset: _builtins.int
     """of records[0]"""
     is_snapshot: _builtins.bool
@@ -482,6 +483,8 @@ class MetadataBatch(_message.Message):
     """offset of the next record after this batch"""
     last_of_snapshot: _builtins.bool
     """a large snapshot comes in several batches"""
+    mid_command: _builtins.bool
+    """more records of the same command follow: act on none of them before all are there"""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataRecord]: ...
     def __init__(
@@ -492,10 +495,11 @@ class MetadataBatch(_message.Message):
         end_offset: _builtins.int = ...,
         records: _abc.Iterable[Global___MetadataRecord] | None = ...,
         last_of_snapshot: _builtins.bool = ...,
+        mid_command: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_offset", b"base_offset", "end_offset", b"end_offset", "is_snapshot", b"is_snapshot", "last_of_snapshot", b"last_of_snapshot", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_offset", b"base_offset", "end_offset", b"end_offset", "is_snapshot", b"is_snapshot", "last_of_snapshot", b"last_of_snapshot", "mid_command", b"mid_command", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,6 +78,36 @@ def test_records_are_replayed_as_they_are_committed() -> None:
     asyncio.run(main())
 
 
+def test_a_command_in_pieces_is_one_step() -> None:
+    topic = MetadataRecord(topic=TopicRecord(name="t", topic_id=TOPIC_ID))
+    partitions = [
+        MetadataRecord(partition=PartitionRecord(topic_id=TOPIC_ID, partition=number, replicas=[1], isr=[1], leader=1))
+        for number in range(3)
+    ]
+
+    def in_pieces(next_offset: int) -> Sequence[MetadataBatch]:
+        records = [cluster_record(CLUSTER_ID), topic, *partitions]
+        pieces = [
+            MetadataBatch(base_offset=0, end_offset=1, records=records[:1]),
+            MetadataBatch(base_offset=1, end_offset=3, records=records[1:3], mid_command=True),
+            MetadataBatch(base_offset=3, end_offset=4, records=records[3:4], mid_command=True),
+            MetadataBatch(base_offset=4, end_offset=5, records=records[4:]),
+        ]
+        return [piece for piece in pieces if piece.end_offset > next_offset]
+
+    async def main() -> None:
+        steps = Steps()
+        async with FakeQuorum() as quorum:
+            quorum.records += [topic, *partitions]
+            quorum.batches = in_pieces
+            async with following(quorum, steps) as follower:
+                assert await follower.wait_for(5, 5_000)
+                assert {len(image.topics["t"].partitions) for _, image in steps.images if "t" in image.topics} == {3}
+                assert not steps.fatal
+
+    asyncio.run(main())
+
+
 def test_it_moves_to_the_next_controller_and_resumes_at_its_offset() -> None:
     async def main() -> None:
         steps = Steps()

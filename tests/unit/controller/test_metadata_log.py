@@ -40,6 +40,21 @@ def test_a_batch_is_bounded_but_holds_at_least_one_record() -> None:
     assert single.end_offset == 1
 
 
+def test_a_batch_tells_when_it_ends_within_a_command() -> None:
+    log = MetadataLog()
+    log.append(records(3, size=1_000))
+    log.append(records(2, size=1_000))
+    ends = []
+    offset = 0
+    while (batch := log.read(offset, bytes_max=2_200)) is not None:
+        ends.append((batch.end_offset, batch.mid_command))
+        offset = batch.end_offset
+    assert ends == [(2, True), (4, True), (5, False)]
+    whole = log.read(0)
+    assert whole is not None
+    assert not whole.mid_command
+
+
 @pytest.mark.parametrize("bounds", [{"records_max": 10}, {"bytes_max": 1_000}])
 def test_the_tail_is_bounded(bounds: dict[str, int]) -> None:
     log = MetadataLog(**bounds)
