@@ -155,10 +155,10 @@ class ControllerClient:
                     error_message=f"controller {active.link.address}: {error.code().name}: {error.details()}",
                     active_controller_id=-1,
                 )
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                self.suspect(active)  # busy, or hung
-            else:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
                 self.report_failure(active, f"submit: {error.code().name}")
+            else:
+                self.suspect(active)  # busy, hung, or failed at this one call: what else hangs on it may be well
             return None
         if response.error_code == ErrorCode.NOT_CONTROLLER:
             self.report_failure(active, "it is not active")

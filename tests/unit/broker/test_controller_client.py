@@ -60,6 +60,29 @@ def test_an_answer_that_is_an_error_is_not_retried() -> None:
     asyncio.run(main())
 
 
+def test_one_call_that_failed_does_not_break_off_what_hangs_on_the_controller() -> None:
+    async def main() -> None:
+        async with FakeQuorum() as quorum:
+            client = ControllerClient(quorum.addresses, SystemClock())
+            before = await client.active()
+            session = asyncio.create_task(client.while_active(before, asyncio.Event().wait()))
+
+            def failing_once(_: Command) -> CommandResponse:
+                if len(quorum.commands) == 1:
+                    raise ValueError("this one call fails with status UNKNOWN")
+                return CommandResponse()
+
+            quorum.on_command = failing_once
+            assert (await client.submit(a_command(), timeout_ms=10_000)).error_code == 0
+            assert len({command.request_id for command in quorum.commands}) == 1
+            assert await client.active() is before
+            assert not session.done()
+            session.cancel()
+            await client.close()
+
+    asyncio.run(main())
+
+
 def test_a_killed_controller_is_left_for_the_next_one_at_once() -> None:
     async def main() -> None:
         async with FakeQuorum(3) as quorum:
