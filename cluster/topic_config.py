@@ -22,9 +22,10 @@ CONFIG_VALUE_LENGTH_MAX: Final = 1_000
 _INT_MAX: Final = 2**31 - 1
 _LONG_MAX: Final = 2**63 - 1
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{0,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _TOPIC_NAME: Final = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 
-ConfigValue = int | bool | str
+ConfigValue = int | float | bool | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ConfigKey:
     """One configuration key: how its text is read, what it is by default, and what it means."""
 
     name: str
-    type: str  # "int", "long", "boolean", "string": Kafka's names of types
+    type: str  # "int", "long", "double", "boolean", "string", "list": Kafka's names of types
     parse: Callable[[str], ConfigValue]  # :raises ValueError: with what is allowed
     default: str | None  # as text; None: depends on other things, see documentation
     documentation: str
@@ -81,6 +82,25 @@ def _choice(*allowed: str, hint: str = "") -> Callable[[str], ConfigValue]:
     return parse
 
 
+def _cleanup_policy(text: str) -> str:
+    """Reads a list of what is done to old segments; in one order and without repetitions, whatever the user wrote."""
+    words = [word.strip() for word in text.split(",")]
+    if not words or not all(word in ("compact", "delete") for word in words):
+        raise ValueError("must be delete, compact, or both with a comma")
+    return ",".join(sorted(set(words)))
+
+
+def _ratio(text: str) -> float:
+    word = text.strip()
+    try:
+        number = float(word) if _DECIMAL.fullmatch(word) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
 def _key(
     name: str, kind: str, low: int, default: int | None, synonym: str, documentation: str, high: int | None = None
 ) -> ConfigKey:
@@ -91,10 +111,11 @@ def _key(
 _DEFINITIONS: Final = (
     ConfigKey(
         "cleanup.policy",
-        "string",
-        _choice("delete", hint=" (log compaction is not supported)"),
+        "list",
+        _cleanup_policy,
         "delete",
-        "What happens to old segments: they are deleted by retention time and size.",
+        "What happens to old segments: delete (by retention time and size), compact (of each key the last record is "
+        "kept), or both.",
         "log.cleanup.policy",
     ),
     ConfigKey(
@@ -104,6 +125,15 @@ _DEFINITIONS: Final = (
         "producer",
         "The codec of stored batches: the one the producer chose.",
         "compression.type",
+    ),
+    _key(
+        "delete.retention.ms",
+        "long",
+        0,
+        86_400_000,
+        "log.cleaner.delete.retention.ms",
+        "How long compaction keeps a record without a value (a tombstone), from its first cleaning on: readers need "
+        "so long at most to hear that the key is gone.",
     ),
     _key(
         "file.delete.delay.ms",
@@ -138,6 +168,14 @@ _DEFINITIONS: Final = (
         "Bytes of log between two entries of the offset index.",
     ),
     _key(
+        "max.compaction.lag.ms",
+        "long",
+        1,
+        _LONG_MAX,
+        "log.cleaner.max.compaction.lag.ms",
+        "Age of a record at which it is compacted even where min.cleanable.dirty.ratio is not reached.",
+    ),
+    _key(
         "max.message.bytes",
         "int",
         0,
@@ -169,6 +207,22 @@ _DEFINITIONS: Final = (
         "CreateTime",
         "Whose time stands in a record: the producer's or the broker's at the append.",
         "log.message.timestamp.type",
+    ),
+    ConfigKey(
+        "min.cleanable.dirty.ratio",
+        "double",
+        _ratio,
+        "0.5",
+        "Part of a log that must not have been compacted yet for it to be compacted again.",
+        "log.cleaner.min.cleanable.ratio",
+    ),
+    _key(
+        "min.compaction.lag.ms",
+        "long",
+        0,
+        0,
+        "log.cleaner.min.compaction.lag.ms",
+        "Age below which a record is not compacted.",
     ),
     _key(
         "min.insync.replicas",
@@ -248,16 +302,20 @@ CLUSTER_CONFIG_KEYS: Final[Mapping[str, ConfigKey]] = {
 class TopicConfig:
     """A topic's settings, resolved and typed. -1 in the two retentions means "no limit", as users write it."""
 
-    cleanup_policy: str
+    cleanup_policy: str  # "compact", "delete" or "compact,delete"
     compression_type: str
+    delete_retention_ms: int
     file_delete_delay_ms: int
     flush_messages: int
     flush_ms: int
     index_interval_bytes: int
+    max_compaction_lag_ms: int
     max_message_bytes: int
     message_timestamp_after_max_ms: int
     message_timestamp_before_max_ms: int
     message_timestamp_type: str
+    min_cleanable_dirty_ratio: float
+    min_compaction_lag_ms: int
     min_insync_replicas: int | None  # None: not set anywhere; see effective_min_insync_replicas
     retention_bytes: int
     retention_ms: int
@@ -279,6 +337,16 @@ class TopicConfig:
             for name, key in TOPIC_CONFIG_KEYS.items()
         }
         return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def compacted(self) -> bool:
+        """True if of each key only the last record is kept for good; then every record needs a key."""
+        return "compact" in self.cleanup_policy
+
+    @property
+    def deleted(self) -> bool:
+        """True if segments go by age and size."""
+        return "delete" in self.cleanup_policy
 
     @property
     def log_append_time(self) -> bool:

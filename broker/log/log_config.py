@@ -24,18 +24,31 @@ class LogConfig:
     flush_messages: int | None = None
     flush_ms: int | None = None
     file_delete_delay_ms: int = 60_000
+    compacted: bool = False
+    delete_retention_ms: int = _DAY_MS
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int | None = None
 
     @classmethod
     def from_topic_config(cls, topic_config: TopicConfig) -> LogConfig:
         """The part of a topic's resolved settings that its logs use."""
+        deleted = topic_config.deleted
         return cls(
             segment_bytes=topic_config.segment_bytes,
             segment_ms=topic_config.segment_ms,
             segment_index_bytes=topic_config.segment_index_bytes,
             index_interval_bytes=topic_config.index_interval_bytes,
-            retention_ms=None if topic_config.retention_ms < 0 else topic_config.retention_ms,
-            retention_bytes=None if topic_config.retention_bytes < 0 else topic_config.retention_bytes,
+            retention_ms=topic_config.retention_ms if deleted and topic_config.retention_ms >= 0 else None,
+            retention_bytes=topic_config.retention_bytes if deleted and topic_config.retention_bytes >= 0 else None,
             flush_messages=None if topic_config.flush_messages > _NEVER else topic_config.flush_messages,
             flush_ms=None if topic_config.flush_ms > _NEVER else topic_config.flush_ms,
             file_delete_delay_ms=topic_config.file_delete_delay_ms,
+            compacted=topic_config.compacted,
+            delete_retention_ms=topic_config.delete_retention_ms,
+            min_cleanable_dirty_ratio=topic_config.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms=topic_config.min_compaction_lag_ms,
+            max_compaction_lag_ms=None
+            if topic_config.max_compaction_lag_ms > _NEVER
+            else topic_config.max_compaction_lag_ms,
         )
