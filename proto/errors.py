@@ -67,6 +67,7 @@ class ErrorCode(IntEnum):
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
     DUPLICATE_SEQUENCE_NUMBER = 46
     INVALID_PRODUCER_EPOCH = 47
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53
     KAFKA_STORAGE_ERROR = 56
     LOG_DIR_NOT_FOUND = 57
     UNKNOWN_PRODUCER_ID = 59
@@ -168,6 +169,27 @@ class KafkaConfigurationError(KafkaError):
 
 class IllegalStateError(KafkaError):
     """The call does not fit the state of the object: it is closed, or nothing is assigned."""
+
+    error_code = ErrorCode.INVALID_REQUEST
+
+
+class CommitFailedError(KafkaError):
+    """Offsets were not committed: the consumer is no member of its group's current generation.
+
+    Others may own its partitions by now; records since the last commit may be read again. `poll` joins the group anew.
+    """
+
+    error_code = ErrorCode.ILLEGAL_GENERATION
+
+
+class NoOffsetForPartitionError(KafkaError):
+    """Nothing is committed for the partition, and auto_offset_reset is "none"."""
+
+    error_code = ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+class WakeupError(KafkaError):
+    """poll() was ended by wakeup() from another thread."""
 
     error_code = ErrorCode.INVALID_REQUEST
 
@@ -616,6 +638,12 @@ class GroupAuthorizationFailedError(KafkaError):
     error_code = ErrorCode.GROUP_AUTHORIZATION_FAILED
 
 
+class TransactionalIdAuthorizationFailedError(KafkaError):
+    """Not allowed to use this transactional id."""
+
+    error_code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+
+
 class NonEmptyGroupError(KafkaError):
     """The group has members."""
 
@@ -1000,6 +1028,12 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.GROUP_AUTHORIZATION_FAILED: ErrorInfo(
         False, "PERMISSION_DENIED", GroupAuthorizationFailedError, "not allowed to use this group"
+    ),
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ErrorInfo(
+        False,
+        "PERMISSION_DENIED",
+        TransactionalIdAuthorizationFailedError,
+        "not allowed to use this transactional id",
     ),
     ErrorCode.NON_EMPTY_GROUP: ErrorInfo(False, "FAILED_PRECONDITION", NonEmptyGroupError, "the group has members"),
     ErrorCode.INVALID_FETCH_SESSION_EPOCH: ErrorInfo(
