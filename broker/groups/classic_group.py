@@ -217,7 +217,6 @@ class ClassicGroup:
         for member in rebalance.members:
             if member.sync_ticket == ticket:
                 member.sync_ticket = None
-                rebalance.arm(member.session_deadline_ms)
             if member.join_ticket == ticket:
                 member.join_ticket = None
                 if member.is_new and member.anonymous:

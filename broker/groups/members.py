@@ -38,8 +38,9 @@ class Member:
     assignment: bytes = b""
     session_deadline_ms: int = 0  # put off by each sign of life
     join_ticket: Ticket | None = None  # None while `joined`: the connection of who waited is gone
-    sync_ticket: Ticket | None = None
+    sync_ticket: Ticket | None = None  # the same while `syncing`
     joined: bool = False  # waits for the rebalance that is under way to complete
+    syncing: bool = False  # waits for its assignment
     is_new: bool = False  # has not had its first answer to a join
     anonymous: bool = False  # nobody knows its id before its first answer: it cannot join again in place of a lost one
 
@@ -50,7 +51,7 @@ class Member:
     @property
     def waits(self) -> bool:
         """Whoever waits for the group counts as alive, except a new member: it may have given up long ago."""
-        return not self.is_new and (self.joined or self.sync_ticket is not None)
+        return not self.is_new and (self.joined or self.syncing)
 
     def metadata(self, protocol_name: str) -> bytes:
         """What it said about itself under this protocol; it must be one that the member speaks."""
@@ -203,9 +204,8 @@ class Members:
         """The same instance under a new member id, in the same place, nobody waiting; leads if the old one led."""
         instance_id = member.group_instance_id
         invariant(instance_id is not None, f"member {member.member_id} is not static")
-        renamed = replace(
-            member, member_id=new_member_id, join_ticket=None, sync_ticket=None, joined=False, is_new=False
-        )
+        renamed = replace(member, member_id=new_member_id, join_ticket=None, sync_ticket=None)
+        renamed.joined = renamed.syncing = renamed.is_new = False
         self._count(member, -1)
         self._members = {
             renamed.member_id if member_id == member.member_id else member_id: renamed if kept is member else kept

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ...cluster.invariant import invariant
@@ -30,6 +29,7 @@ from ...proto.errors import ErrorCode
 from .group import Append, Effects, GroupRecord, Reply, Ticket, Token
 from .group_config import GroupConfig
 from .group_request import UNKNOWN_MEMBER_ID, GroupState, JoinAnswer, SyncAnswer
+from .initial_delay import InitialDelay
 from .members import Member, Members
 from .pending_append import AssignmentAppend, EmptyAppend, PendingAppend, error_of_append
 from .records import GroupMetadata, MemberMetadata, group_metadata_record
@@ -45,24 +45,8 @@ _FROM: Final = {
 }
 """To each state, from which ones; the table above."""
 
-PENDING_GRACE_MS: Final = 500
-"""How long the first rebalance waits for clients that were just told their member ids (KIP-394) and are on their way
-back. Kafka waits for none of them, as its initial delay is 3 s; with a delay of 0 this lets consumers that start
-together begin together, instead of one by one with a rebalance each."""
-
 _POSTPONED_MS_MIN: Final = 1_000
 """A rebalance that nobody joined is looked at again after the rebalance time-out, but not more often than this."""
-
-
-@dataclass(slots=True)
-class _InitialDelay:
-    """An empty group gives others time to join, and more while there come more (KIP-134)."""
-
-    delay_ms: int
-    remaining_ms: int
-    grace_end_ms: int
-    new_member_added: bool = False
-    waits_for_pending: bool = False
 
 
 class Rebalance:
@@ -84,7 +68,7 @@ class Rebalance:
         self._appends: dict[Token, PendingAppend] = {}
         self._in_log: set[Token] = set()
         self._next_token = 0
-        self._initial: _InitialDelay | None = None
+        self._initial: InitialDelay | None = None  # of the first rebalance, while it waits
         self._join_deadline_ms: int | None = None  # in PreparingRebalance
         self._sync_deadline_ms: int | None = None  # while some have not synced
         self._assigned_generation: int | None = None  # the one whose assignment was handed in
@@ -99,7 +83,7 @@ class Rebalance:
         """Adds one that joins for the first time. It sends no heartbeats before it has its answer, and its client may
         have given up meanwhile, so its session is a long one, but it ends."""
         if self._initial is not None:
-            self._initial.new_member_added = True
+            self._initial.member_added = True
         self.members.add(member)
         self.members.set_joined(member, True, ticket)
         self.touch(member, now_ms, self.config.new_member_join_timeout_ms)
@@ -125,7 +109,7 @@ class Rebalance:
     def await_sync(self, member: Member, ticket: Ticket) -> None:
         if member.sync_ticket is not None:
             self.reply(member.sync_ticket, SyncAnswer(ErrorCode.REBALANCE_IN_PROGRESS))
-        member.sync_ticket = ticket
+        member.syncing, member.sync_ticket = True, ticket
         self.synced(member)
 
     def synced(self, member: Member) -> None:
@@ -153,9 +137,11 @@ class Rebalance:
         self.touch(member, now_ms)
 
     def answer_sync(self, member: Member, answer: SyncAnswer, now_ms: int) -> None:
+        """The same for one that waits for its assignment."""
         if member.sync_ticket is not None:
             self.reply(member.sync_ticket, answer)
-            member.sync_ticket = None
+        if member.syncing:
+            member.syncing, member.sync_ticket = False, None
             self.touch(member, now_ms)
 
     def remove_member(self, member: Member, join_error: ErrorCode = ErrorCode.UNKNOWN_MEMBER_ID) -> None:
@@ -217,43 +203,31 @@ class Rebalance:
         """Ends the wait for members if none is missing. The first rebalance of a group ends by time instead."""
         if self.state is not GroupState.PREPARING_REBALANCE:
             return
-        if self._initial is not None:
-            if self._initial.waits_for_pending and not self.members.pending:
+        if self._initial is None:
+            if self.members.all_joined:
                 self._complete(now_ms)
-        elif self.members.all_joined:
-            self._complete(now_ms)
+        elif self._initial.waits_for_pending:
+            self._look_at_initial(now_ms)
 
     def _begin_initial(self, now_ms: int) -> None:
-        delay = self.config.initial_rebalance_delay_ms
-        remaining = max(self.members.rebalance_timeout_ms - delay, 0)
-        self._initial = _InitialDelay(delay, remaining, now_ms + delay + PENDING_GRACE_MS)
-        if delay == 0:
-            self._initial_time_is_up(now_ms)
+        delay_ms = self.config.initial_rebalance_delay_ms
+        self._initial = InitialDelay.begin(delay_ms, self.members.rebalance_timeout_ms, now_ms)
+        if delay_ms == 0:
+            self._look_at_initial(now_ms)
         else:
-            self._set_join_deadline(now_ms + delay)
+            self._set_join_deadline(self._initial.deadline_ms)
 
-    def _initial_time_is_up(self, now_ms: int) -> None:
-        initial = self._initial
-        if initial is None:
-            return
-        if initial.new_member_added and initial.remaining_ms > 0 and initial.delay_ms > 0:
-            initial.new_member_added = False
-            before, initial.delay_ms = (
-                initial.delay_ms,
-                min(self.config.initial_rebalance_delay_ms, initial.remaining_ms),
-            )
-            initial.remaining_ms = max(initial.remaining_ms - before, 0)
-            initial.grace_end_ms = now_ms + initial.delay_ms + PENDING_GRACE_MS
-            self._set_join_deadline(now_ms + initial.delay_ms)
-        elif self.members.pending and now_ms < initial.grace_end_ms:
-            initial.waits_for_pending = True
-            self._set_join_deadline(initial.grace_end_ms)
-        else:
+    def _look_at_initial(self, now_ms: int) -> None:
+        initial, round_ms = self._initial, self.config.initial_rebalance_delay_ms
+        if initial is None or initial.is_over(now_ms, any_pending=bool(self.members.pending), round_ms=round_ms):
             self._complete(now_ms)
+        else:
+            self._set_join_deadline(initial.deadline_ms)
 
     def _complete(self, now_ms: int) -> None:
         """Goes on with those who joined. Static members may be late: they keep their place until their session ends."""
         self._join_deadline_ms = None
+        self._initial = None
         late = [member for member in self.members if not member.joined and not member.is_static]
         for member in late:
             self.remove_member(member)
@@ -264,7 +238,6 @@ class Rebalance:
             logger.warning("group_rebalance_postponed group=%s members=%d", self.group_id, len(self.members))
             self._set_join_deadline(now_ms + max(self.members.rebalance_timeout_ms, _POSTPONED_MS_MIN))
             return
-        self._initial = None
         self.generation_id += 1
         if len(self.members):
             self._begin_generation(now_ms)
@@ -408,10 +381,7 @@ class Rebalance:
             self.maybe_complete(now_ms)
         if self._join_deadline_ms is not None and self._join_deadline_ms <= now_ms:
             self._join_deadline_ms = None
-            if self._initial is not None:
-                self._initial_time_is_up(now_ms)
-            else:
-                self._complete(now_ms)
+            self._look_at_initial(now_ms)
         if self._sync_deadline_ms is not None and self._sync_deadline_ms <= now_ms:
             self._expire_syncs(now_ms)
         self._find_wake()

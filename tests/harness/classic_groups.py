@@ -194,3 +194,47 @@ class Shell:
                 self.log += effect.records
                 self.group.appended(effect.token)
                 self.waiting.append(effect)
+
+
+def new_member(shell: Shell, **changes: Any) -> Call:
+    """Joins with the id that the group gives it; the answer may be LATER."""
+    if changes.get("group_instance_id") is not None:
+        return shell.join(join(**changes))
+    return shell.join(join(shell.join(join(**changes)).answer.member_id, **changes))
+
+
+def assign(answers: list[JoinAnswer]) -> dict[str, bytes]:
+    """To each member its own id, under the generation."""
+    return {answer.member_id: f"{answer.member_id}@{answer.generation_id}".encode() for answer in answers}
+
+
+def stable(shell: Shell, count: int, *, static: int = 0, **changes: Any) -> list[JoinAnswer]:
+    """A stable group of so many dynamic and static members, the leader first; what each was told when it joined."""
+    calls = [new_member(shell, **changes)]
+    for number in range(1, count + static):
+        instance_id = f"i-{number}" if number >= count else None
+        latest = new_member(shell, **changes, group_instance_id=instance_id)
+        again = [
+            shell.join(join(call.answer.member_id, **changes, group_instance_id=instance_of(call.answer.member_id)))
+            for call in calls
+        ]
+        calls = [*again, latest]
+    answers = [call.answer for call in calls]
+    settle(shell, answers)
+    return answers
+
+
+def instance_of(member_id: str) -> str | None:
+    """Static members' ids begin with the instance id, "i-1"."""
+    return "-".join(member_id.split("-")[:2]) if member_id.startswith("i-") else None
+
+
+def settle(shell: Shell, answers: list[JoinAnswer]) -> list[bytes]:
+    """All sync, the leader with an assignment, which is committed; what each gets."""
+    calls = []
+    for answer in answers:
+        assert answer.error is ErrorCode.NONE, answer
+        mine = assign(answers) if answer.leader == answer.member_id else {}
+        calls.append(shell.sync(sync(answer, mine, group_instance_id=instance_of(answer.member_id))))
+    shell.commit()
+    return [call.answer.assignment for call in calls]
