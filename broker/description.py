@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..cluster.image import BrokerRegistration, MetadataImage, PartitionImage, TopicImage
-from ..cluster.topic_config import topic_name_error
+from ..cluster.topic_config import is_internal_topic, topic_name_error
 from ..proto import broker_pb2, metadata_pb2
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import GRPC_LISTENER, NONE_ID, BrokerId
@@ -53,7 +53,7 @@ def describe_topic(image: MetadataImage, topic: TopicImage) -> broker_pb2.TopicD
         name=topic.name,
         topic_id=topic.topic_id.bytes,
         partitions=[describe_partition(image, partition) for partition in topic.partitions],
-        is_internal=topic.name.startswith("__"),
+        is_internal=is_internal_topic(topic.name),
     )
 
 

@@ -5,50 +5,19 @@ A change is answered only when this broker has replayed it, so that who asks thi
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from ..cluster.image import MetadataImage
 from ..proto import broker_pb2, broker_pb2_grpc
-from ..proto.command_pb2 import (
-    Command,
-    CommandResponse,
-    CreatableTopic,
-    CreateTopicsCommand,
-    UnregisterBrokerCommand,
-)
-from ..proto.controller_pb2 import DescribeQuorumResponse
+from ..proto.command_pb2 import Command, CommandResponse, UnregisterBrokerCommand
 from ..proto.errors import ErrorCode
-from ..proto.identifiers import NONE_ID, BrokerId
-from .config_description import ConfigDescriber
+from .admin_rooms import AdminRooms, ControllerChannel
 from .description import describe_broker, list_reassignments
 from .grpc_errors import Context, abort
 
+__all__ = ["AdminCalls", "AdminRooms", "ControllerChannel"]
+
 TIMEOUT_MS_DEFAULT: Final = 30_000
-TIMEOUT_MS_MAX: Final = 300_000
-AUTO_CREATE_TIMEOUT_MS: Final = 5_000
-
-
-class ControllerChannel(Protocol):
-    """What this door needs of the way to the controllers (`controller_client.ControllerClient`)."""
-
-    async def submit(self, command: Command, *, timeout_ms: int) -> CommandResponse: ...
-
-    async def describe_quorum(self) -> DescribeQuorumResponse | None: ...
-
-
-@dataclass(frozen=True)
-class AdminRooms:
-    """What the administrative calls stand on."""
-
-    broker_id: BrokerId
-    controller: ControllerChannel
-    image: Callable[[], MetadataImage]
-    wait_for_metadata: Callable[[int, int], Awaitable[bool]]  # end offset, time-out in ms -> seen in time
-    configs: ConfigDescriber
-    auto_create_topics: bool
 
 
 class AdminCalls(broker_pb2_grpc.BrokerServicer):
@@ -62,25 +31,10 @@ class AdminCalls(broker_pb2_grpc.BrokerServicer):
 
     async def _submit(self, command: Command, timeout_ms: int, context: Context) -> CommandResponse:
         """Carries out one command, once however often it is retried; a failure as a whole ends the call."""
-        timeout_ms = min(timeout_ms, TIMEOUT_MS_MAX) if timeout_ms > 0 else TIMEOUT_MS_DEFAULT
-        command.request_id = uuid.uuid4().bytes
-        response = await self._rooms.controller.submit(command, timeout_ms=timeout_ms)
+        response = await self._rooms.submit(command, timeout_ms if timeout_ms > 0 else TIMEOUT_MS_DEFAULT)
         if response.error_code:
             await abort(context, ErrorCode.of(response.error_code), response.error_message)
-        await self._rooms.wait_for_metadata(response.metadata_end_offset, timeout_ms)
         return response
-
-    async def _create_missing(self, names: Iterable[str]) -> None:
-        """Automatic topic creation on first use; a name that cannot be created stays unknown in the answer."""
-        image = self._image()
-        missing = [name for name in names if name not in image.topics]
-        if not missing or not self._rooms.auto_create_topics:
-            return
-        topics = [CreatableTopic(name=name, num_partitions=NONE_ID, replication_factor=NONE_ID) for name in missing]
-        command = Command(request_id=uuid.uuid4().bytes, create_topics=CreateTopicsCommand(topics=topics))
-        response = await self._rooms.controller.submit(command, timeout_ms=AUTO_CREATE_TIMEOUT_MS)
-        if response.error_code == 0:
-            await self._rooms.wait_for_metadata(response.metadata_end_offset, AUTO_CREATE_TIMEOUT_MS)
 
     # --- passed on -------------------------------------------------------------------------------------------
 
@@ -154,5 +108,27 @@ class AdminCalls(broker_pb2_grpc.BrokerServicer):
     ) -> broker_pb2.DescribeConfigsResponse:
         image = self._image()
         return broker_pb2.DescribeConfigsResponse(
-            resources=[self._rooms.configs.describe(image, resource) for resource in request.resources]
+            resources=[self._described(image, resource) for resource in request.resources]
+        )
+
+    def _described(self, image: MetadataImage, resource: broker_pb2.ConfigResource) -> broker_pb2.ConfigsDescription:
+        described = self._rooms.configs.describe(
+            image, resource.resource_type, resource.resource_name, frozenset(resource.keys)
+        )
+        return broker_pb2.ConfigsDescription(
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
+            error_code=described.error,
+            error_message=described.message,
+            configs=[
+                broker_pb2.ConfigEntry(
+                    name=config.name,
+                    value=config.value or "",
+                    source=config.source.name,
+                    read_only=config.read_only,
+                    documentation=config.documentation,
+                    type=config.type,
+                )
+                for config in described.configs
+            ],
         )

@@ -228,7 +228,7 @@ class BrokerService(AdminCalls, broker_pb2_grpc.BrokerServicer):
             return describe_metadata(self._image(), None)
         names = list(dict.fromkeys(request.topics))
         if request.allow_auto_topic_creation:
-            await self._create_missing(names)
+            await self._rooms.create_missing(names)
         return describe_metadata(self._image(), names)
 
     async def InitProducerId(

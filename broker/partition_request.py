@@ -14,7 +14,11 @@ from ..proto.identifiers import LeaderEpoch, Offset, TopicId
 LATEST_TIMESTAMP: Final = -1
 EARLIEST_TIMESTAMP: Final = -2
 MAX_TIMESTAMP: Final = -3
-"""Kafka's special timestamps of ListOffsets: the end, the start, the record with the highest timestamp (KIP-734)."""
+EARLIEST_LOCAL_TIMESTAMP: Final = -4
+LATEST_TIERED_TIMESTAMP: Final = -5
+EARLIEST_PENDING_UPLOAD_TIMESTAMP: Final = -6
+"""Kafka's special timestamps of ListOffsets: the end, the start, the record with the highest timestamp (KIP-734); the
+first offset on this disk, the last one in tiered storage, and the first that is not there yet (KIP-405)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +78,12 @@ class ListOffsetOutcome:
     timestamp: int | None = None
     offset: Offset | None = None
     leader_epoch: LeaderEpoch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEndOffsetOutcome:
+    """Both None if no epoch is known that is not above the one asked for."""
+
+    error: ErrorCode
+    leader_epoch: LeaderEpoch | None = None
+    end_offset: Offset | None = None

@@ -20,11 +20,10 @@ from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, Topi
 from .deadline_timer import DeadlineTimer
 from .leader_replica import LeaderReplica
 from .log.log_manager import LogManager
+from .offset_lookup import epoch_end_offset, list_offset
 from .partition import Partition
 from .partition_request import (
-    EARLIEST_TIMESTAMP,
-    LATEST_TIMESTAMP,
-    MAX_TIMESTAMP,
+    EpochEndOffsetOutcome,
     FetchOutcome,
     ListOffsetOutcome,
     PartitionFetch,
@@ -302,34 +301,35 @@ class ReplicaManager:
         timestamp: int,
         current_leader_epoch: LeaderEpoch | None,
         read_committed: bool = False,
+        *,
+        committed_only: bool = True,
+        leader_only: bool = True,
     ) -> ListOffsetOutcome:
-        """Earliest, latest, that of the newest record, or the first since a time; never past the high watermark."""
-        found = self._leading(topic_partition.topic, None, topic_partition.partition, current_leader_epoch)
+        """See `offset_lookup.list_offset`; without `leader_only` any replica answers from what it has.
+
+        There are no transactions yet: what `read_committed` hides is nothing more.
+        """
+        found = self._replica(topic_partition, current_leader_epoch, leader_only)
         if isinstance(found, ErrorCode):
             return ListOffsetOutcome(found, found.message)
-        partition, leader = found
-        if timestamp == EARLIEST_TIMESTAMP:
-            return _list_offset_outcome(partition, None, partition.log.log_start_offset)
-        if partition.high_watermark < leader.state.leader_epoch_start_offset:
-            # A new leader may know less than its predecessor told (KIP-207): say so rather than go back.
-            error = ErrorCode.OFFSET_NOT_AVAILABLE
-            return ListOffsetOutcome(error, error.message, leader_epoch=leader.leader_epoch)
-        if timestamp == LATEST_TIMESTAMP:
-            return _list_offset_outcome(partition, None, partition.high_watermark)
-        if timestamp < MAX_TIMESTAMP:
-            return ListOffsetOutcome(ErrorCode.INVALID_REQUEST, f"timestamp {timestamp} has no meaning")
-        try:
-            entry = (
-                partition.log.max_timestamp()
-                if timestamp == MAX_TIMESTAMP
-                else partition.log.offset_for_timestamp(timestamp)
-            )
-        except KafkaStorageError as error:
-            partition.suspend(error)
-            return ListOffsetOutcome(error.error_code, str(error))
-        if entry is None or entry[1] >= partition.high_watermark:
-            return ListOffsetOutcome(ErrorCode.NONE, leader_epoch=leader.leader_epoch)
-        return _list_offset_outcome(partition, *entry)
+        return list_offset(found, timestamp, committed_only=committed_only)
+
+    def epoch_end_offset(
+        self, topic_partition: TopicPartition, epoch: int, current_leader_epoch: LeaderEpoch | None
+    ) -> EpochEndOffsetOutcome:
+        """Where an epoch ended in the leader's log (KIP-320); see `offset_lookup.epoch_end_offset`."""
+        found = self._replica(topic_partition, current_leader_epoch)
+        return EpochEndOffsetOutcome(found) if isinstance(found, ErrorCode) else epoch_end_offset(found, epoch)
+
+    def _replica(
+        self, topic_partition: TopicPartition, current_leader_epoch: LeaderEpoch | None, leader_only: bool = True
+    ) -> Partition | ErrorCode:
+        found = self._leading(topic_partition.topic, None, topic_partition.partition, current_leader_epoch)
+        if isinstance(found, tuple):
+            return found[0]
+        if not leader_only and found is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            return self.get(*topic_partition) or found
+        return found
 
     # --- who leads -------------------------------------------------------------------------------------------
 
@@ -379,11 +379,6 @@ def _fetch_outcome(
     return FetchOutcome(
         error, message, high_watermark, high_watermark, partition.log.log_start_offset, records, diverging_epoch
     )
-
-
-def _list_offset_outcome(partition: Partition, timestamp: int | None, offset: Offset) -> ListOffsetOutcome:
-    epoch = partition.log.epoch_cache.epoch_for_offset(offset)
-    return ListOffsetOutcome(ErrorCode.NONE, "", timestamp, offset, partition.leader_epoch if epoch is None else epoch)
 
 
 def _log_fatal(error: Exception) -> None:

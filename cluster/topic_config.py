@@ -411,3 +411,12 @@ def topic_name_error(name: str) -> str | None:
 def collision_key(name: str) -> str:
     """Two topics collide if this is the same for both: '.' and '_' become one in metric names (Kafka's rule)."""
     return name.replace(".", "_")
+
+
+INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state"})
+"""Topics that brokers keep for themselves: clients are told so, and they are not created like others."""
+
+
+def is_internal_topic(name: str) -> bool:
+    """True for Kafka's internal topics, and for no other name that begins with two underscores."""
+    return name in INTERNAL_TOPICS

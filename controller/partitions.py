@@ -84,7 +84,8 @@ class _Growth:
         return None
 
     def _add(self, topic: TopicImage, wanted: command_pb2.CreatePartitionsTopic) -> ItemError | None:
-        replicas = self._assigned(topic, wanted) if wanted.assignments else self._placed(topic, wanted)
+        manual = wanted.manual or wanted.assignments
+        replicas = self._assigned(topic, wanted) if manual else self._placed(topic, wanted)
         if isinstance(replicas, ItemError):
             return replicas
         first = len(topic.partitions)

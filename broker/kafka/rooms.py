@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...cluster.image import MetadataImage
 from ...proto.identifiers import BrokerId
+from ..admin_rooms import AdminRooms
 from ..config import BrokerConfig
-from ..grpc_admin import AdminRooms
 from ..producer_ids import ProducerIds
 from ..replica_manager import ReplicaManager
+from .metadata_encoding import TopicDescriptions
 
 if TYPE_CHECKING:
     from ...cluster.clock import Clock
@@ -31,6 +32,7 @@ class KafkaRooms:
     log_manager: LogManager
     producer_ids: ProducerIds
     groups: GroupCoordinator
+    topic_descriptions: TopicDescriptions = field(default_factory=TopicDescriptions)
 
     @property
     def image(self) -> Callable[[], MetadataImage]:

@@ -120,7 +120,10 @@ class MetadataCluster:
                 broker_id=broker_id,
                 incarnation_id=incarnation.to_bytes(16, "big"),
                 cluster_id=cluster_id,
-                endpoints=[metadata_pb2.Endpoint(name="GRPC", host="localhost", port=port)],
+                endpoints=[
+                    metadata_pb2.Endpoint(name="GRPC", host="localhost", port=port),
+                    metadata_pb2.Endpoint(name="KAFKA", host="localhost", port=port - 100),
+                ],
                 rack=rack,
                 previous_broker_epoch=previous_epoch,
                 log_dir_id=bytes([broker_id % 256, log_dir]) * 8,
