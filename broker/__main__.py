@@ -19,7 +19,7 @@ from ..proto.errors import KafkaConfigurationError, KafkaError
 from .config import BrokerConfig
 
 if TYPE_CHECKING:
-    from .server import BrokerServer
+    from .server import BrokerServer, ServingAt
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,10 @@ async def _run(config: BrokerConfig) -> int:
         loop.add_signal_handler(number, server.request_stop)
     code = 0
     try:
-        address = await _start_or_stop(server)
-        if address is not None:
-            print(f"READY node=broker-{config.node_id} pid={os.getpid()} grpc={address}", flush=True)
+        serving = await _start_or_stop(server)
+        if serving is not None:
+            kafka = "" if serving.kafka is None else f" kafka={serving.kafka}"
+            print(f"READY node=broker-{config.node_id} pid={os.getpid()} grpc={serving.grpc}{kafka}", flush=True)
             await server.wait_for_stop()
     except (KafkaError, LogDirectoryError, OSError) as error:
         print(f"broker {config.node_id}: {error}", file=sys.stderr)
@@ -79,8 +80,8 @@ async def _run(config: BrokerConfig) -> int:
     return code
 
 
-async def _start_or_stop(server: BrokerServer) -> str | None:
-    """The address once it serves; None if it was told to stop before that."""
+async def _start_or_stop(server: BrokerServer) -> ServingAt | None:
+    """The addresses once it serves; None if it was told to stop before that."""
     start = asyncio.create_task(server.start())
     stop = asyncio.create_task(server.wait_for_stop())
     await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,8 +91,7 @@ async def _start_or_stop(server: BrokerServer) -> str | None:
         await stop
         return None
     stop.cancel()
-    host, port = start.result()
-    return f"{host}:{port}"
+    return start.result()
 
 
 if __name__ == "__main__":

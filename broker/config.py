@@ -169,6 +169,9 @@ class BrokerConfig:
     replica_lag_time_max_ms: int
     controlled_shutdown_timeout_ms: int
     auto_create_topics: bool
+    fetch_bytes_max: int
+    fetch_sessions_max: int
+    rack_aware_fetch: bool  # consumers are sent to a replica in their rack (KIP-392)
     groups: GroupConfig
     topic_defaults: Mapping[str, str]  # under broker-level names
     properties: Mapping[str, str]  # the file as it is

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..cluster.topic_config import TopicConfig
 from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from ..proto.identifiers import RECORD_BATCH_BYTES_MAX, BrokerEpoch, BrokerId, LeaderEpoch, Offset
-from ..proto.record_batch import RecordBatchHeader, check_produced_batch
+from ..proto.record_batch import Buffer, RecordBatchHeader, check_produced_batch
 from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
@@ -61,8 +61,8 @@ class LeaderReplica:
 
     # --- produce ---------------------------------------------------------------------------------------------
 
-    def append(self, records: bytes, config: TopicConfig, now_ms: int, wall_ms: int) -> AppendedBatch:
-        """Checks one produced batch and appends it.
+    def append(self, records: Buffer, config: TopicConfig, now_ms: int, wall_ms: int) -> AppendedBatch:
+        """Checks one produced batch and appends it; a writable memoryview is patched in place.
 
         :raises KafkaError: it was not appended; KafkaStorageError: nor can others be, the disk failed.
         """
@@ -72,7 +72,7 @@ class LeaderReplica:
         if not self._is_duplicate(header):
             _check_batch_of_client(header, config, wall_ms)
         appended = self._log.append_as_leader(
-            bytearray(records),
+            records if isinstance(records, memoryview) and not records.readonly else bytearray(records),
             leader_epoch=self.state.leader_epoch,
             now_ms=wall_ms,
             log_append_time=config.log_append_time,

@@ -10,6 +10,7 @@ from typing import Final
 
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import LeaderEpoch, Offset, TopicId
+from ..proto.record_batch import Buffer
 
 LATEST_TIMESTAMP: Final = -1
 EARLIEST_TIMESTAMP: Final = -2
@@ -23,13 +24,13 @@ first offset on this disk, the last one in tiered storage, and the first that is
 
 @dataclass(frozen=True, slots=True)
 class PartitionProduce:
-    """Append `records`, exactly one record batch."""
+    """Append `records`, exactly one record batch; a writable memoryview may be patched in place."""
 
     topic: str
     topic_id: TopicId | None  # None: whichever topic has the name now
     partition: int
     current_leader_epoch: LeaderEpoch | None  # None: not checked
-    records: bytes
+    records: Buffer
 
 
 @dataclass(frozen=True, slots=True)

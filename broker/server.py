@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 import grpc.aio
@@ -18,15 +18,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ..cluster.image import Endpoint
+from ..cluster.node_config import Address
 from ..proto import broker_pb2_grpc, replication_pb2_grpc
 from ..proto.command_pb2 import Command, CommandResponse
 from ..proto.errors import InconsistentClusterIdError, KafkaError
-from ..proto.identifiers import GRPC_LISTENER, GRPC_MESSAGE_BYTES_MAX
+from ..proto.identifiers import GRPC_LISTENER, GRPC_MESSAGE_BYTES_MAX, KAFKA_LISTENER
 from .config import BROKER_DEFINITION, BrokerConfig
 from .config_description import ConfigDescriber
 from .controller_client import ControllerClient
 from .grpc_admin import AdminRooms
 from .grpc_service import BrokerService
+from .kafka.listener import KafkaListener
+from .kafka.rooms import KafkaRooms
 from .lifecycle import BrokerLifecycle, Registration
 from .log.log_manager import LogManager
 from .metadata_follower import MetadataFollower
@@ -50,6 +53,13 @@ _GRPC_OPTIONS: Final = (
 )
 
 
+class ServingAt(NamedTuple):
+    """Where a broker is reached on its own machine."""
+
+    grpc: Address
+    kafka: Address | None
+
+
 class BrokerServer:
     """Lives on one event loop: `start`, then `wait_for_stop` until told, then `stop`."""
 
@@ -62,9 +72,10 @@ class BrokerServer:
         self._has_rooms = False
         self._has_registered = False
         self._serving = False
+        self._kafka: KafkaListener | None = None
 
-    async def start(self) -> tuple[str, int]:
-        """Returns the address it listens on.
+    async def start(self) -> ServingAt:
+        """Returns the addresses it listens on.
 
         :raises KafkaError, LogDirectoryError: the port, the registration or the log folder was refused; the message
             says what to do.
@@ -74,16 +85,23 @@ class BrokerServer:
         self._has_log = True
         self._grpc = grpc.aio.server(options=_GRPC_OPTIONS)
         port = self._bind()
+        if config.kafka is not None:
+            self._kafka = KafkaListener(config.kafka)
+            kafka = Address(config.kafka.listen.host, self._kafka.bind())
+        else:
+            kafka = None
         self._build_rooms(port)
         self._has_rooms = True
-        await self._join_cluster(port)
+        await self._join_cluster(port, kafka)
         await self._grpc.start()
+        if self._kafka is not None:
+            await self._kafka.serve(self._kafka_rooms)
         self._serving = True
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in SERVICE_NAMES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._lifecycle.ready_to_unfence()
-        return config.listen.host, port
+        return ServingAt(Address(config.listen.host, port), kafka)
 
     def _bind(self) -> int:
         listen = self._config.listen
@@ -142,20 +160,32 @@ class BrokerServer:
         broker_pb2_grpc.add_BrokerServicer_to_server(
             BrokerService(rooms, self._replica_manager, producer_ids), self._grpc
         )
+        self._kafka_rooms = KafkaRooms(
+            broker_id=config.node_id,
+            config=config,
+            clock=self._clock,
+            admin=rooms,
+            replica_manager=self._replica_manager,
+            log_manager=self._log_manager,
+            producer_ids=producer_ids,
+            groups=None,  # type: ignore[arg-type]
+        )
         replication_pb2_grpc.add_ReplicationServicer_to_server(self._replica_manager.servicer(), self._grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
 
-    async def _join_cluster(self, port: int) -> None:
+    async def _join_cluster(self, port: int, kafka: Address | None) -> None:
         """Registers, then waits until this broker has acted on its own registration (rule 20)."""
         config = self._config
-        advertised = config.advertised or config.listen
+        endpoints = {GRPC_LISTENER: _endpoint(config.advertised or config.listen, port)}
+        if config.kafka is not None and kafka is not None:
+            endpoints[KAFKA_LISTENER] = _endpoint(config.kafka.advertised or config.kafka.listen, kafka.port)
         registration = Registration(
             broker_id=config.node_id,
             incarnation_id=uuid.uuid4().bytes,
             cluster_id=self._log_manager.cluster_id,
-            endpoints={GRPC_LISTENER: Endpoint(advertised.host, advertised.port or port)},
+            endpoints=endpoints,
             rack=config.rack,
             log_dir_id=self._log_manager.log_dir_id.bytes,
         )
@@ -202,6 +232,8 @@ class BrokerServer:
         log is as the last stop left it: clean if that was, under that stop's epoch.
         """
         if not self._has_rooms:
+            if self._kafka is not None:
+                await self._kafka.stop(0)
             if self._has_log:
                 await self._log_manager.shutdown(clean=self._log_manager.was_clean)
             return
@@ -213,6 +245,8 @@ class BrokerServer:
         # First: metadata that comes later would lead and follow again, and write to logs that are being closed.
         await self._metadata.stop()
         await self._replica_manager.shutdown()
+        if self._kafka is not None:
+            await self._kafka.stop(STOP_GRACE_SECONDS)
         await self._grpc.stop(STOP_GRACE_SECONDS)
         await self._lifecycle.stop()
         if self._failure is None and not self._has_registered:
@@ -221,3 +255,8 @@ class BrokerServer:
             clean = clean and self._failure is None  # a disk may have failed meanwhile
             await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
         await self._controller.close()
+
+
+def _endpoint(address: Address, port: int) -> Endpoint:
+    """What is told of a listener that got `port`."""
+    return Endpoint(address.host, address.port or port)

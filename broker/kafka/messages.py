@@ -9,9 +9,11 @@ import importlib
 import io
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, Final
+
+from .decoder import decode
 
 NO_THROTTLE: Final = timedelta(0)
 """There are no quotas: every throttle_time is this."""
@@ -35,11 +37,16 @@ def class_name(name: str, suffix: str) -> str:
 
 
 @cache
-def request_reader(name: str, version: int) -> Callable[[Any, int], tuple[Any, int]]:
-    """A function from (buffer, position) to (message, bytes read)."""
-    from kio.serial import entity_reader
+def request_class(name: str, version: int) -> type:
+    """kio's class of a request."""
+    kind: type = getattr(request_schema(name, version), class_name(name, "Request"))
+    return kind
 
-    return entity_reader(getattr(request_schema(name, version), class_name(name, "Request")))
+
+@cache
+def request_reader(name: str, version: int) -> Callable[[Any, int], tuple[Any, int]]:
+    """A function from (buffer, position) to (message, bytes read); :raises WireError: see `decoder.decode`."""
+    return partial(decode, request_class(name, version))
 
 
 @cache

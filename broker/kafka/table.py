@@ -22,12 +22,14 @@ class Api:
     name: str
     min_version: int
     max_version: int
-    pipelined: bool = False  # may begin before the requests ahead of it on its connection are answered
+    pipelined: bool = False  # may begin before the requests like it ahead of it on its connection are answered
+    by_hand: bool = False  # the handler takes and gives bytes: `handle(frame, position, context)`, see connection.py
+    bulky: bool = False  # carries what programs make, which may be large
 
 
 _ROWS: Final = (
-    Api(0, "produce", 3, 13, pipelined=True),
-    Api(1, "fetch", 4, 18),
+    Api(0, "produce", 3, 13, pipelined=True, by_hand=True, bulky=True),
+    Api(1, "fetch", 4, 18, by_hand=True),
     Api(2, "list_offsets", 1, 11),
     Api(3, "metadata", 0, 13),
     Api(8, "offset_commit", 2, 10),
@@ -36,7 +38,7 @@ _ROWS: Final = (
     Api(11, "join_group", 0, 9),
     Api(12, "heartbeat", 0, 4),
     Api(13, "leave_group", 0, 5),
-    Api(14, "sync_group", 0, 5),
+    Api(14, "sync_group", 0, 5, bulky=True),
     Api(15, "describe_groups", 0, 6),
     Api(16, "list_groups", 0, 5),
     Api(18, "api_versions", 0, 4),

@@ -1,0 +1,340 @@
+"""One client's connection: requests in, answers out in the order of the requests.
+
+A request begins when those ahead of it are answered; only a produce may begin behind other produces, whose appends are
+done at once and which then wait for replicas. There is no task per connection, and none for a request that can be
+answered at once.
+
+Who sends faster than the broker answers, or does not read its answers, is not read from. What a connection waits for is
+cancelled when it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import logging
+import struct
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .framing import FrameReader
+from .rooms import RequestContext
+from .route import (
+    API_VERSIONS_KEY,
+    PLAIN_REQUEST_BYTES_MAX,
+    Deferred,
+    Parts,
+    Route,
+    UnsupportedVersionError,
+    find_route,
+)
+from .table import APIS
+from .wire import Cursor, WireError
+
+if TYPE_CHECKING:
+    from .listener import KafkaListener
+
+logger = logging.getLogger(__name__)
+
+QUEUED_REQUESTS_MAX: Final = 16
+"""Received and not begun: past that the connection is not read from."""
+PIPELINED_MAX: Final = 256
+"""Produces of one connection that wait for replicas."""
+WRITE_BUFFER_BYTES: Final = 128 * 1024
+"""Answers not yet taken by the kernel: past that no further request of the connection begins."""
+
+_HEADER: Final = struct.Struct(">hhi")
+_ANSWER: Final = struct.Struct(">ii")
+_TAGGED_ANSWER: Final = struct.Struct(">iib")
+_PIPELINED: Final = frozenset(key for key, api in APIS.items() if api.pipelined)
+
+
+class Slot:
+    """A request that has begun; its answer goes out once all ahead of it have."""
+
+    __slots__ = ("correlation_id", "done", "key", "parts", "route", "size", "work")
+
+    def __init__(self, size: int, key: int) -> None:
+        self.size = size
+        self.key = key
+        self.correlation_id = 0
+        self.route: Route | None = None
+        self.work: asyncio.Future[Any] | None = None
+        self.parts: Parts | None = None  # None once done: no answer is wanted
+        self.done = False
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Made by the listener for each connection that it accepts."""
+
+    __slots__ = (
+        "_client_host",
+        "_closing",
+        "_frames",
+        "_listener",
+        "_paused",
+        "_queue",
+        "_running",
+        "_transport",
+        "_unsent_bytes",
+        "_writing_paused",
+        "active_at",
+        "connection_id",
+        "held_bytes",
+        "peer",
+    )
+
+    def __init__(self, listener: KafkaListener, connection_id: int) -> None:
+        self._listener = listener
+        self._frames = FrameReader(listener.shared_buffer, listener.config.request_bytes_max)
+        self._queue: deque[bytearray] = deque()
+        self._running: deque[Slot] = deque()
+        self._paused = False
+        self._writing_paused = False
+        self._closing = False
+        self._unsent_bytes = 0
+        self._client_host = ""
+        self.connection_id = connection_id
+        self.peer = ""
+        self.held_bytes = 0  # of requests, begun or not
+        self.active_at = listener.now()
+
+    # --- what the event loop calls ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        address = transport.get_extra_info("peername") or ("", 0)
+        self._client_host = f"/{address[0]}"
+        self.peer = f"{address[0]}:{address[1]}"
+        refusal = self._listener.opened(self, address[0])
+        if refusal:
+            self.close(refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._queue.clear()
+        for slot in self._running:
+            if slot.work is not None:
+                slot.work.cancel()
+        self._running.clear()
+        self._listener.closed(self)
+
+    def eof_received(self) -> bool:
+        return False  # close: nobody is there to be answered
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.active_at = self._listener.now()
+        frames = self._frames.received(nbytes)
+        if self._closing:
+            return
+        if frames:
+            self._queue.extend(frames)
+            self._pump()
+        if self._frames.error is not None and not self._closing:
+            self.close(str(self._frames.error))
+        self._account()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self.active_at = self._listener.now()
+        self._pump()
+
+    # --- closing ---------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being done for it that its client could be waiting for."""
+        return self._writing_paused or self._closing or not self._running
+
+    def close(self, reason: str) -> None:
+        """Sends what is ready to be sent, and ends."""
+        if not self._closing:
+            logger.info("kafka_connection_closed peer=%s reason=%s", self.peer, reason)
+        self._closing = True
+        self._queue.clear()
+        self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Ends now."""
+        logger.info("kafka_connection_closed peer=%s reason=%s", self.peer, reason)
+        self._closing = True
+        self._transport.abort()
+
+    def drain(self) -> bool:
+        """The broker stops: no more requests, but the answers that are due; True once there are none."""
+        self._queue.clear()
+        self._pause_reading()
+        if not self._running:
+            self._closing = True
+            self._transport.close()
+        return not self._running
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Begins all that may begin."""
+        queue = self._queue
+        while queue and self._may_begin(queue[0]):
+            self._begin(queue.popleft())
+        self._control_reading()
+
+    def _may_begin(self, frame: bytearray) -> bool:
+        if self._writing_paused:
+            return False
+        if not self._running:
+            return True
+        key = self._running[-1].key
+        return key in _PIPELINED and frame[0] == 0 and frame[1] == key and len(self._running) < PIPELINED_MAX
+
+    def _control_reading(self) -> None:
+        if self._closing:
+            return
+        if self._writing_paused or len(self._queue) > QUEUED_REQUESTS_MAX:
+            self._pause_reading()
+        elif self._paused and not self._listener.full:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _begin(self, frame: bytearray) -> None:
+        try:
+            self._serve(frame)
+        except WireError as error:
+            self.close(str(error))
+        except Exception:
+            logger.exception("kafka_request_failed peer=%s", self.peer)
+            self.close("a request failed")
+
+    def _serve(self, frame: bytearray) -> None:
+        if len(frame) < _HEADER.size:
+            raise WireError(f"a request of {len(frame)} bytes has no header")
+        key, version, correlation_id = _HEADER.unpack_from(frame)
+        slot = Slot(len(frame), key)
+        slot.correlation_id = correlation_id
+        try:
+            route = find_route(key, version)
+        except UnsupportedVersionError:
+            if key != API_VERSIONS_KEY:
+                raise
+            route = find_route(key, 0)
+            context = self._context(route, "")
+            from .api_versions import unsupported_version
+
+            self._answer_at_once(slot, route, _encoded(route, unsupported_version(context)))
+            return
+        if len(frame) > PLAIN_REQUEST_BYTES_MAX and not route.api.bulky:
+            raise WireError(f"{route.api.name} request of {len(frame)} bytes")
+        cursor = Cursor(frame, _HEADER.size)
+        client_id = cursor.nullable_string(False) or ""  # null counts as empty, as in Apache Kafka
+        if route.flexible:
+            cursor.skip_tags()
+        context = self._context(route, client_id)
+        if route.read is None:
+            result = route.handle(frame, cursor.position, context)
+        else:
+            result = route.handle(route.read(frame, cursor.position)[0], context)
+        self._take(slot, route, result)
+
+    def _context(self, route: Route, client_id: str) -> RequestContext:
+        return RequestContext(
+            self._listener.rooms, route.version, client_id, self._client_host, route.schema, self.connection_id
+        )
+
+    # --- answers ---------------------------------------------------------------------------------------------
+
+    def _take(self, slot: Slot, route: Route, result: Any) -> None:
+        """What the handler gave: an answer, or something to wait for."""
+        if type(result) is Deferred:
+            future, finish = result
+            if future.done():
+                self._answer_at_once(slot, route, finish(future.result()))
+                return
+        elif inspect.isawaitable(result):
+            future = asyncio.ensure_future(result)
+            finish = partial(_encoded, route)
+        else:
+            self._answer_at_once(slot, route, result if route.write is None else _encoded(route, result))
+            return
+        slot.route = route
+        slot.work = future
+        self._running.append(slot)
+        future.add_done_callback(partial(self._finish, slot, finish))
+
+    def _finish(self, slot: Slot, finish: Any, future: asyncio.Future[Any]) -> None:
+        slot.work = None
+        if self._closing:
+            if not future.cancelled():
+                future.exception()  # it was asked for: nobody is left to be told
+            return
+        try:
+            slot.parts = finish(future.result())
+        except WireError as error:
+            self.close(str(error))
+            return
+        except (Exception, asyncio.CancelledError):
+            logger.exception("kafka_request_failed peer=%s api=%s", self.peer, slot.route and slot.route.api.name)
+            self.close("a request failed")
+            return
+        slot.done = True
+        self._send_ready()
+        self._pump()
+        self._account()
+
+    def _answer_at_once(self, slot: Slot, route: Route, parts: Parts | None) -> None:
+        if not self._running:
+            if parts is not None:
+                self._send(slot.correlation_id, route, parts)
+            return
+        slot.route = route
+        slot.parts = parts
+        slot.done = True
+        self._running.append(slot)
+
+    def _send_ready(self) -> None:
+        running = self._running
+        while running and running[0].done:
+            slot = running.popleft()
+            if slot.parts is not None and slot.route is not None:
+                self._send(slot.correlation_id, slot.route, slot.parts)
+
+    def _send(self, correlation_id: int, route: Route, parts: Parts) -> None:
+        if self._transport.is_closing():
+            return
+        size = sum(map(len, parts))
+        if route.tagged_answer:
+            header = _TAGGED_ANSWER.pack(size + 5, correlation_id, 0)
+        else:
+            header = _ANSWER.pack(size + 4, correlation_id)
+        if len(parts) == 1:
+            self._transport.write(b"".join((header, parts[0])))
+        else:
+            self._transport.writelines((header, *parts))
+
+    def _account(self) -> None:
+        """Tells the listener how many bytes of requests this connection holds."""
+        held = self._frames.held_bytes + sum(map(len, self._queue)) + sum(slot.size for slot in self._running)
+        if held != self.held_bytes:
+            self._listener.held(self, held - self.held_bytes)
+            self.held_bytes = held
+
+
+def _encoded(route: Route, response: Any) -> Parts:
+    if type(response) is bytes:  # the handler has encoded it
+        return (response,)
+    assert route.write is not None
+    body = io.BytesIO()
+    route.write(body, response)
+    return (body.getvalue(),)
