@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from ...proto.identifiers import NONE_ID, LeaderEpoch, Offset
 from .group import GroupRecord
@@ -325,6 +326,16 @@ class RecordReader:
             raise InvalidGroupRecordError("null where a text must stand")
         return text
 
+    def tagged_fields(self) -> dict[int, bytes]:
+        """By tag; none before the flexible version."""
+        if not self._flexible:
+            return {}
+        fields = {}
+        for _ in range(self.unsigned_varint()):
+            tag = self.unsigned_varint()
+            fields[tag] = self._take(self.unsigned_varint())
+        return fields
+
     def bytes(self) -> bytes:
         return self._take(self.unsigned_varint() - 1 if self._flexible else self.int32())
 
@@ -335,9 +346,9 @@ class RecordReader:
             raise InvalidGroupRecordError(f"an array of {length} in {len(self._data) - self._position} bytes")
         return max(length, 0)
 
-    def tagged_fields(self) -> None:
-        """Skips them; there are none before the flexible version."""
-        if self._flexible:
-            for _ in range(self.unsigned_varint()):
-                self.unsigned_varint()
-                self._take(self.unsigned_varint())
+    def uuid(self) -> UUID:
+        return UUID(bytes=self._take(16))
+
+    @property
+    def remaining(self) -> int:
+        return len(self._data) - self._position
