@@ -225,7 +225,7 @@ class Partitions:
     def _config_of(self, name: str, topic_id: TopicId) -> TopicConfig:
         config = self._configs.get(topic_id)
         if config is None:
-            config = self._configs[topic_id] = self._image.topic_config(name, self._topic_defaults)
+            config = self._configs[topic_id] = self._image.topic_config(name, self._topic_defaults, self.broker_id)
         return config
 
     def _apply(self, local: LocalPartition) -> None:

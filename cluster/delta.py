@@ -5,12 +5,13 @@ Unchanged topics are the same object in both images (`image.py`), so only change
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..proto.identifiers import BrokerId, TopicIdPartition
 from .image import MetadataImage, PartitionImage, TopicImage
-from .records import CONFIG_RESOURCE_TOPIC
+from .records import CONFIG_RESOURCE_BROKER, CONFIG_RESOURCE_TOPIC
 
 
 class PartitionChange(NamedTuple):
@@ -116,7 +117,7 @@ def _partition_changes(before: TopicImage | None, topic: TopicImage) -> list[Par
 def _configs_changed(old: MetadataImage, new: MetadataImage) -> tuple[str, ...]:
     if old.configs is new.configs:
         return ()
-    all_changed = old.cluster_config() != new.cluster_config()
+    all_changed = _broker_settings(old) != _broker_settings(new)
 
     def changed(topic: TopicImage) -> bool:
         if topic.topic_id not in old.topic_names:
@@ -125,3 +126,8 @@ def _configs_changed(old: MetadataImage, new: MetadataImage) -> tuple[str, ...]:
         return all_changed or old.configs.get(key) != new.configs.get(key)
 
     return tuple(topic.name for topic in new.topics.values() if changed(topic))
+
+
+def _broker_settings(image: MetadataImage) -> dict[str, Mapping[str, str]]:
+    """The cluster-wide settings, and those of single brokers: what topics fall back on."""
+    return {name: entries for (kind, name), entries in image.configs.items() if kind == CONFIG_RESOURCE_BROKER}

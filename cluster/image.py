@@ -149,9 +149,14 @@ class MetadataImage:
         """The keys set on the topic itself."""
         return self.configs.get((CONFIG_RESOURCE_TOPIC, name), {})
 
-    def topic_config(self, name: str, static_defaults: Mapping[str, str] | None = None) -> TopicConfig:
-        """The topic's settings; `static_defaults` are those of the broker's own file, under broker-level names."""
-        defaults = self.cluster_config()
+    def topic_config(
+        self, name: str, static_defaults: Mapping[str, str] | None = None, broker_id: BrokerId | None = None
+    ) -> TopicConfig:
+        """The topic's settings; `static_defaults` are those of the broker's own file, under broker-level names.
+
+        With `broker_id` as that broker carries them out: its dynamic settings stand before the cluster-wide ones.
+        """
+        defaults = self.cluster_config() if broker_id is None else self.broker_config(broker_id)
         return TopicConfig.resolve(
             self.topic_overrides(name), {**static_defaults, **defaults} if static_defaults else defaults
         )

@@ -297,6 +297,11 @@ CLUSTER_CONFIG_KEYS: Final[Mapping[str, ConfigKey]] = {
     ),
 }
 
+CLUSTER_ONLY_KEYS: Final = frozenset(
+    {"num.partitions", "default.replication.factor", "min.insync.replicas", "unclean.leader.election.enable"}
+)
+"""Of these the controllers make use: one broker cannot have a value of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:

@@ -9,6 +9,7 @@ from harness.metadata_cluster import cluster_of
 from klamm.proto import command_pb2 as pb
 from klamm.proto import metadata_pb2
 from klamm.proto.errors import ErrorCode
+from klamm.proto.identifiers import BrokerId
 
 TOPIC = metadata_pb2.CONFIG_RESOURCE_TOPIC
 BROKER = metadata_pb2.CONFIG_RESOURCE_BROKER
@@ -30,7 +31,10 @@ def test_keys_are_set_changed_and_deleted() -> None:
     ("resource", "error", "words"),
     [
         ({"resource_type": TOPIC, "resource_name": "b"}, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "does not exist"),
-        ({"resource_type": BROKER, "resource_name": "1"}, ErrorCode.INVALID_REQUEST, "leave the name empty"),
+        ({"resource_type": TOPIC, "resource_name": "a b"}, ErrorCode.INVALID_TOPIC_EXCEPTION, "only ASCII"),
+        ({"resource_type": BROKER, "resource_name": "2"}, ErrorCode.BROKER_ID_NOT_REGISTERED, "No broker with id 2"),
+        ({"resource_type": BROKER, "resource_name": "01"}, ErrorCode.INVALID_REQUEST, "must be an integer"),
+        ({"resource_type": BROKER, "resource_name": "9" * 5000}, ErrorCode.INVALID_REQUEST, "must be an integer"),
         ({"resource_type": 0, "resource_name": "a"}, ErrorCode.INVALID_REQUEST, "resource type"),
         ({"resource_type": 9, "resource_name": "a"}, ErrorCode.INVALID_REQUEST, "resource type"),
     ],
@@ -48,11 +52,11 @@ def test_what_has_no_configuration(resource: dict[str, Any], error: ErrorCode, w
     ("configs", "error", "words"),
     [
         ([{"name": "retention.ms", "value": "soon"}], ErrorCode.INVALID_CONFIG, "whole number"),
-        ([{"name": "retention.ms"}], ErrorCode.INVALID_CONFIG, "has no value"),
+        ([{"name": "retention.ms"}], ErrorCode.INVALID_REQUEST, "has no value"),
         ([{"name": "retention.msx", "value": "1"}], ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
         ([{"name": "retention.msx", "operation": 1}], ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
         ([{"name": "retention.ms", "value": "1", "operation": 2}], ErrorCode.INVALID_CONFIG, "not a list"),
-        ([{"name": "retention.ms", "value": "1", "operation": 9}], ErrorCode.INVALID_CONFIG, "operation 9"),
+        ([{"name": "retention.ms", "value": "1", "operation": 9}], ErrorCode.INVALID_REQUEST, "operation 9"),
         ([{"name": "retention.ms", "value": "1"}] * 2, ErrorCode.INVALID_REQUEST, "more than once"),
         (
             [{"name": "segment.ms", "value": "1"}, {"name": "retention.ms", "value": "x"}],
@@ -73,16 +77,67 @@ def test_a_resource_is_changed_whole_or_not_at_all(configs: list[dict[str, Any]]
     assert applied.records == ()
 
 
-def test_validate_only_changes_nothing_and_a_resource_counts_once() -> None:
+def test_validate_only_changes_nothing_and_a_resource_may_be_named_once() -> None:
     cluster = cluster_of(1)
     cluster.create_topic("a", 1, 1)
+    cluster.create_topic("b", 1, 1)
     config = pb.AlterableConfig(name="retention.ms", value="1")
-    resource = pb.AlterConfigsResource(resource_type=TOPIC, resource_name="a", configs=[config])
-    command = pb.IncrementalAlterConfigsCommand(resources=[resource, resource], validate_only=True)
+    a, b = (pb.AlterConfigsResource(resource_type=TOPIC, resource_name=name, configs=[config]) for name in "ab")
+    command = pb.IncrementalAlterConfigsCommand(resources=[a, b, a], validate_only=True)
     applied = cluster.run(incremental_alter_configs=command)
     outcomes = applied.response.incremental_alter_configs.resources
-    assert [outcome.error_code for outcome in outcomes] == [0, ErrorCode.INVALID_REQUEST]
+    assert [outcome.error_code for outcome in outcomes] == [ErrorCode.INVALID_REQUEST, 0, ErrorCode.INVALID_REQUEST]
     assert applied.records == ()
+
+
+def altered(cluster: Any, resource: dict[str, Any], *configs: dict[str, Any]) -> pb.AlterConfigsOutcome:
+    entries = [pb.AlterableConfig(**config) for config in configs]
+    command = pb.IncrementalAlterConfigsCommand(resources=[pb.AlterConfigsResource(configs=entries, **resource)])
+    outcome: pb.AlterConfigsOutcome = cluster.run(
+        incremental_alter_configs=command
+    ).response.incremental_alter_configs.resources[0]
+    return outcome
+
+
+def test_words_are_appended_to_lists_and_subtracted_from_them() -> None:
+    cluster = cluster_of(1)
+    cluster.create_topic("a", 1, 1)
+    topic = {"resource_type": TOPIC, "resource_name": "a"}
+    for operation, value, policy in (
+        (2, "compact", "delete,compact"),
+        (2, "compact", "delete,compact"),
+        (3, "delete", "compact"),
+    ):
+        assert not altered(
+            cluster, topic, {"name": "cleanup.policy", "value": value, "operation": operation}
+        ).error_code
+        assert cluster.image.topic_overrides("a") == {"cleanup.policy": policy}
+    outcome = altered(cluster, topic, {"name": "cleanup.policy", "value": "compact", "operation": 3})
+    assert outcome.error_code == ErrorCode.INVALID_CONFIG  # none is left
+
+
+def test_a_resource_can_be_replaced_as_a_whole() -> None:
+    cluster = cluster_of(1)
+    cluster.create_topic("a", 1, 1, retention_ms="1", segment_bytes="1000")
+    topic = {"resource_type": TOPIC, "resource_name": "a", "replace": True}
+    assert not altered(cluster, topic, {"name": "retention.ms", "value": "2"}).error_code
+    assert cluster.image.topic_overrides("a") == {"retention.ms": "2"}
+    assert altered(cluster, topic, {"name": "retention.ms", "value": "x"}).error_code == ErrorCode.INVALID_CONFIG
+    assert not altered(cluster, topic).error_code
+    assert cluster.image.topic_overrides("a") == {}
+
+
+def test_a_broker_has_settings_of_its_own_but_for_what_controllers_use() -> None:
+    cluster = cluster_of(1, 2)
+    cluster.create_topic("a", 1, 2)
+    cluster.configure(None, log_retention_ms="3")
+    broker = {"resource_type": BROKER, "resource_name": "2"}
+    assert not altered(cluster, broker, {"name": "log.retention.ms", "value": "2"}).error_code
+    retention = [cluster.image.topic_config("a", None, BrokerId(number)).retention_ms for number in (1, 2)]
+    assert retention == [3, 2]
+    outcome = altered(cluster, broker, {"name": "min.insync.replicas", "value": "2"})
+    assert outcome.error_code == ErrorCode.INVALID_REQUEST
+    assert "whole cluster" in outcome.error_message
 
 
 def test_cluster_wide_defaults() -> None:
