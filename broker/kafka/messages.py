@@ -5,7 +5,6 @@ Importing all of kio's schemas would cost a second and megabytes; a client uses 
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from .decoder import decode
+from .kio_import import import_kio
 
 NO_THROTTLE: Final = timedelta(0)
 """There are no quotas: every throttle_time is this."""
@@ -22,13 +22,13 @@ NO_THROTTLE: Final = timedelta(0)
 @cache
 def request_schema(name: str, version: int) -> ModuleType:
     """kio's module of a request, such as ("list_offsets", 7)."""
-    return importlib.import_module(f"kio.schema.{name}.v{version}.request")
+    return import_kio(f"kio.schema.{name}.v{version}.request")
 
 
 @cache
 def response_schema(name: str, version: int) -> ModuleType:
     """kio's module of a response; holds the classes of its nested parts too."""
-    return importlib.import_module(f"kio.schema.{name}.v{version}.response")
+    return import_kio(f"kio.schema.{name}.v{version}.response")
 
 
 def class_name(name: str, suffix: str) -> str:
@@ -52,9 +52,9 @@ def request_reader(name: str, version: int) -> Callable[[Any, int], tuple[Any, i
 @cache
 def response_writer(name: str, version: int) -> Callable[[io.BytesIO, Any], None]:
     """A function that writes one response to a buffer."""
-    from kio.serial import entity_writer
-
-    return entity_writer(getattr(response_schema(name, version), class_name(name, "Response")))
+    kind = getattr(response_schema(name, version), class_name(name, "Response"))
+    writer: Callable[[io.BytesIO, Any], None] = import_kio("kio.serial").entity_writer(kind)
+    return writer
 
 
 @cache
