@@ -8,6 +8,7 @@ Nothing here awaits, so between two awaits of anybody else a partition is always
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..cluster.topic_config import TopicConfig
@@ -17,6 +18,7 @@ from ..proto.record_batch import Buffer, RecordBatchHeader, check_produced_batch
 from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
+from .replication.offsets import UNKNOWN_OFFSET
 
 if TYPE_CHECKING:
     from .log.partition_log import AppendedBatch
@@ -52,6 +54,8 @@ class LeaderReplica:
         self._uncommitted: Final[deque[tuple[Offset, int]]] = deque()
         if state.log_end_offset > state.high_watermark:
             self._uncommitted.append((state.log_end_offset, _SURELY_ENOUGH_BYTES))
+        self.low_watermark_listeners: Final[dict[Callable[[], None], None]] = {}
+        self._follower_log_starts: Final[dict[BrokerId, Offset]] = {}
         if state.under_min_isr:
             self.produces.decide_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
@@ -109,6 +113,34 @@ class LeaderReplica:
         """A follower's log agrees with this one up to `fetch_offset`."""
         self.carry_out(self.state.follower_fetched(broker_id, broker_epoch, fetch_offset, now_ms))
 
+    # --- the log start ---------------------------------------------------------------------------------------
+
+    @property
+    def low_watermark(self) -> Offset:
+        """The least log start of all replicas on active brokers; -1 while one of them has not told its own."""
+        active = self._partition.host.active_brokers
+        starts = (
+            self._follower_log_starts.get(broker_id, UNKNOWN_OFFSET)
+            for broker_id in self.state.followers
+            if broker_id in active
+        )
+        return min((self._log.log_start_offset, *starts))
+
+    def advance_log_start_to(self, offset: Offset) -> None:
+        """Deletes the records below. :raises KafkaStorageError: the disk failed."""
+        if self._log.advance_log_start_to(offset):
+            for stream in tuple(self.armed):
+                stream.high_watermark_ready(self._partition.key)
+
+    def follower_log_start(self, broker_id: BrokerId, log_start_offset: Offset) -> None:
+        """Where a follower's log begins."""
+        if self._follower_log_starts.get(broker_id) != log_start_offset:
+            self._follower_log_starts[broker_id] = log_start_offset
+            for listener in tuple(self.low_watermark_listeners):
+                listener()
+
+    # --- effects ---------------------------------------------------------------------------------------------
+
     def carry_out(self, effects: Effects) -> None:
         """What the core decided, in its order."""
         for effect in effects:
@@ -154,6 +186,8 @@ class LeaderReplica:
         self.produces.decide_all(error)
         self.fetches.finish_all()
         self._tell_armed()
+        for listener in tuple(self.low_watermark_listeners):
+            listener()
 
 
 def _check_batch_of_client(header: RecordBatchHeader, config: TopicConfig, wall_ms: int) -> None:

@@ -32,6 +32,7 @@ from .partition_request import (
 )
 from .partitions import Partitions
 from .purgatory import WaitingFetch, WaitingProduce
+from .record_deletion import RecordDeletion, RecordDeletionOutcome, delete_records
 from .replication.command_sender import Submit
 from .replication.replication_service import ReplicationServicer, ReplicationStreams
 from .replication.transport import ReplicaTransport
@@ -330,6 +331,12 @@ class ReplicaManager:
         if not leader_only and found is ErrorCode.NOT_LEADER_OR_FOLLOWER:
             return self.get(*topic_partition) or found
         return found
+
+    async def delete_records(self, deletions: Sequence[RecordDeletion], timeout_ms: int) -> list[RecordDeletionOutcome]:
+        """Moves log starts and waits for the replicas to follow (KIP-107); see `record_deletion`."""
+        return await delete_records(
+            deletions, timeout_ms, lambda name: self._leading(name.topic, None, name.partition, None), self._clock
+        )
 
     # --- who leads -------------------------------------------------------------------------------------------
 

@@ -124,6 +124,7 @@ class LeaderSession:
         if _error_or_divergence(partition, position) is not None:
             self._ready[key] = None
             return
+        leader.follower_log_start(self.broker_id, Offset(position.log_start_offset))
         leader.follower_fetched(self.broker_id, self.broker_epoch, position.fetch_offset, now_ms)
         if self._positions.get(key) is not position or key in self._ready:
             return  # carrying that out has told this very stream something
