@@ -189,7 +189,8 @@ class BrokerConfig:
     @classmethod
     def _from_values(cls, values: ConfigValues, properties: Mapping[str, str]) -> BrokerConfig:
         listeners = _listeners(values[LISTENERS])
-        advertised = _advertised(values[ADVERTISED_LISTENERS] or {}, listeners)
+        told = values[ADVERTISED_LISTENERS]
+        advertised = _advertised(told or {}, listeners)
         return cls(
             node_id=BrokerId(values[NODE_ID]),
             log_dir=_one_folder(values[LOG_DIRS]),

@@ -29,6 +29,7 @@ from .leader_replica import LeaderReplica, PartitionKey
 from .log.errors import LogCorruptError
 from .log.log_config import LogConfig
 from .log.partition_log import PartitionLog
+from .purgatory import FetchQueue
 from .replication.follower import Action, AppendRecords, LeaderAnswer, StartOverAt, TruncateTo, decide
 from .replication.isr import IsrProposal
 from .replication.leader import IsrChanged, LeaderState
@@ -95,6 +96,7 @@ class Partition:
         self.in_isr = False
         self.electable = False  # in the ISR, or eligible where that is empty (KIP-966)
         self._replication_factor = 1
+        self._follower_fetches: FetchQueue | None = None  # consumers that read from this follower (KIP-392)
         self._alone_until_ms = 0  # until then the controllers need not be told again that the log failed
 
     def __str__(self) -> str:
@@ -104,6 +106,15 @@ class Partition:
     def failing(self) -> bool:
         """The log failed, and the controllers may not know it yet."""
         return self.failure is not None and self.leader_epoch is not None and self.closed is None
+
+    @property
+    def fetches(self) -> FetchQueue:
+        """Consumers that wait for more to be committed here."""
+        if self.leader is not None:
+            return self.leader.fetches
+        if self._follower_fetches is None:
+            self._follower_fetches = FetchQueue()
+        return self._follower_fetches
 
     # --- roles -----------------------------------------------------------------------------------------------
 
@@ -245,6 +256,9 @@ class Partition:
         leader, self.leader = self.leader, None
         if leader is not None:
             leader.resign(error)
+        if self._follower_fetches is not None:
+            self._follower_fetches.finish_all()
+            self._follower_fetches = None
 
     def _is_older(self, image: PartitionImage) -> bool:
         return self.leader_epoch is not None and image.leader_epoch < self.leader_epoch
@@ -283,7 +297,10 @@ class Partition:
         if records:
             log.append_as_follower(records, now_ms=self.host.clock.wall_ms())
             self.failure = None
-        self.high_watermark = follower_high_watermark(self.high_watermark, answer.high_watermark, log.log_end_offset)
+        before = self.high_watermark
+        self.high_watermark = follower_high_watermark(before, answer.high_watermark, log.log_end_offset)
+        if self._follower_fetches is not None and self.high_watermark > before:
+            self._follower_fetches.finish_all()
         if answer.log_start_offset > log.log_start_offset:
             log.advance_log_start_to(min(answer.log_start_offset, self.high_watermark))
 

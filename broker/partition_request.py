@@ -5,11 +5,12 @@ An outcome with an error other than NONE has None where a number has no meaning.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..proto.errors import ErrorCode
-from ..proto.identifiers import LeaderEpoch, Offset, TopicId
+from ..proto.identifiers import BrokerId, LeaderEpoch, Offset, TopicId
 from ..proto.record_batch import Buffer
 
 LATEST_TIMESTAMP: Final = -1
@@ -58,6 +59,19 @@ class PartitionFetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Reads of several partitions, in the order of their importance."""
+
+    partitions: Sequence[PartitionFetch]
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int  # over all; the first batch is read however large it is
+    read_committed: bool = False
+    from_any_replica: bool = False  # followers may answer too, up to what they know to be committed (KIP-392)
+    rack: str = ""  # set: say so where a replica in this rack should be read instead
+
+
+@dataclass(frozen=True, slots=True)
 class FetchOutcome:
     """`records` may begin below the offset asked for, with the batch that holds it."""
 
@@ -68,6 +82,12 @@ class FetchOutcome:
     log_start_offset: Offset | None = None
     records: bytes = b""
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None  # largest epoch not above the reader's, and its end
+    preferred_read_replica: BrokerId | None = None  # set: nothing was read, this replica is nearer (KIP-392)
+
+    @property
+    def is_urgent(self) -> bool:
+        """There is something to tell, records or not."""
+        return bool(self.error) or self.diverging_epoch is not None or self.preferred_read_replica is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,18 @@ from ..cluster.delta import LocalPartition, MetadataDelta
 from ..cluster.image import MetadataImage
 from ..cluster.topic_config import TopicConfig
 from ..proto.errors import ErrorCode, KafkaStorageError
-from ..proto.identifiers import BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition
+from ..proto.identifiers import KAFKA_LISTENER, BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition
 from .leader_replica import PartitionKey
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager
 from .partition import Partition
+from .read_replica import preferred_read_replica
 from .replication.command_sender import CommandSender, Submit
 from .replication.failed_replicas import FailedReplicas, FailingReplica, MissingReplica
 from .replication.fetchers import Fetchers
 from .replication.isr import IsrProposal
 from .replication.isr_sender import IsrChanges
-from .replication.leader import IsrChanged
+from .replication.leader import IsrChanged, LeaderState
 from .replication.replication_service import ReplicationStreams
 from .replication.transport import GrpcReplicaTransport, ReplicaTransport
 
@@ -312,6 +313,10 @@ class Partitions:
             except KafkaStorageError as error:
                 logger.error("log_set_aside_failed partition=%s error=%s", key, error)
         return len(strays)
+
+    def preferred_read_replica(self, leader: LeaderState, rack: str, fetch_offset: Offset) -> BrokerId | None:
+        """Which other replica a consumer in this rack should read from (KIP-392)."""
+        return preferred_read_replica(self._image, leader, rack, fetch_offset, KAFKA_LISTENER)
 
     def why_absent(self, topic: str, topic_id: TopicId | None, number: int) -> ErrorCode:
         """Why this broker has no such replica: each answer sends the client for newer metadata (rule 15)."""

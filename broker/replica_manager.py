@@ -24,6 +24,7 @@ from .offset_lookup import epoch_end_offset, list_offset
 from .partition import Partition
 from .partition_request import (
     EpochEndOffsetOutcome,
+    Fetch,
     FetchOutcome,
     ListOffsetOutcome,
     PartitionFetch,
@@ -38,6 +39,7 @@ from .replication.replication_service import ReplicationServicer, ReplicationStr
 from .replication.transport import ReplicaTransport
 
 __all__ = [
+    "Fetch",
     "FetchOutcome",
     "ListOffsetOutcome",
     "PartitionFetch",
@@ -224,50 +226,67 @@ class ReplicaManager:
 
         `admit` is awaited before each reading: whoever asks can be made to wait without holding what was read.
         """
+        fetch = Fetch(requests, max_wait_ms, min_bytes, max_bytes, read_committed)
         if admit is not None:
             await admit()
-        outcomes = self._read(requests, max_bytes)
-        size_bytes = sum(len(outcome.records) for outcome in outcomes)
-        if (
-            size_bytes >= min_bytes
-            or max_wait_ms <= 0
-            or not requests
-            or any(outcome.error or outcome.diverging_epoch for outcome in outcomes)
-        ):
+        outcomes = self.read(fetch)
+        news = self.wait_for_news(fetch, outcomes)
+        if news is None:
             return outcomes
+        await news
+        if admit is not None:
+            await admit()
+        return self.read(fetch)
+
+    def wait_for_news(self, fetch: Fetch, outcomes: Sequence[FetchOutcome]) -> asyncio.Future[None] | None:
+        """None if `outcomes` are to be told at once; else done when it is time to read again, or cancelled."""
+        size_bytes = sum([len(outcome.records) for outcome in outcomes])
+        if (
+            size_bytes >= fetch.min_bytes
+            or fetch.max_wait_ms <= 0
+            or not outcomes
+            or any(outcome.is_urgent for outcome in outcomes)
+        ):
+            return None
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = WaitingFetch(min_bytes - size_bytes, lambda _: None if future.done() else future.set_result(None))
-        for request in requests:
+        waiting = WaitingFetch(
+            fetch.min_bytes - size_bytes, lambda _: None if future.done() else future.set_result(None)
+        )
+        for request in fetch.partitions:
             partition = self._partitions.by_name.get((request.topic, request.partition))
-            if partition is not None and partition.leader is not None:
-                waiting.wait_on(partition.leader.fetches)
-        self._fetch_timer.add(waiting, max_wait_ms)
-        try:
-            await future
-        finally:
+            if partition is not None:
+                waiting.wait_on(partition.fetches)
+        self._fetch_timer.add(waiting, fetch.max_wait_ms)
+
+        def end(_: asyncio.Future[None]) -> None:
             self._fetch_timer.discard(waiting)
             waiting.finish()
-        if admit is not None:
-            await admit()
-        return self._read(requests, max_bytes)
 
-    def _read(self, requests: Sequence[PartitionFetch], max_bytes: int) -> list[FetchOutcome]:
-        left_bytes = max_bytes
+        future.add_done_callback(end)
+        return future
+
+    def read(self, fetch: Fetch) -> list[FetchOutcome]:
+        """What there is now; at least one batch, if there is one at all."""
+        left_bytes = fetch.max_bytes
         nothing_yet = True
         outcomes = []
-        for request in requests:
-            outcome = self._read_one(request, left_bytes, nothing_yet)
+        for request in fetch.partitions:
+            outcome = self._read_one(fetch, request, left_bytes, nothing_yet)
             outcomes.append(outcome)
             if outcome.records:
                 nothing_yet = False
                 left_bytes -= len(outcome.records)
         return outcomes
 
-    def _read_one(self, request: PartitionFetch, left_bytes: int, nothing_yet: bool) -> FetchOutcome:
-        found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
+    def _read_one(self, fetch: Fetch, request: PartitionFetch, left_bytes: int, nothing_yet: bool) -> FetchOutcome:
+        found = self._readable(fetch, request)
         if isinstance(found, ErrorCode):
             return FetchOutcome(found, found.message)
-        partition, _ = found
+        partition, leader = found
+        if leader is not None and fetch.rack:
+            replica = self._partitions.preferred_read_replica(leader.state, fetch.rack, request.fetch_offset)
+            if replica is not None:
+                return _fetch_outcome(partition, preferred_read_replica=replica)
         diverging = _divergence(partition, request)
         if isinstance(diverging, ErrorCode):
             return _fetch_outcome(partition, diverging, diverging.message)
@@ -276,6 +295,11 @@ class ReplicaManager:
         if not partition.log.log_start_offset <= request.fetch_offset <= partition.log.log_end_offset:
             return _fetch_outcome(
                 partition, ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {request.fetch_offset} is not in the log"
+            )
+        if leader is None and request.fetch_offset > partition.high_watermark:
+            # The leader may know more to be committed than this follower was told of yet (KIP-392).
+            return _fetch_outcome(
+                partition, ErrorCode.OFFSET_NOT_AVAILABLE, f"offset {request.fetch_offset} is not known to be committed"
             )
         max_bytes = min(request.partition_max_bytes, left_bytes)
         if request.fetch_offset >= partition.high_watermark or (max_bytes <= 0 and not nothing_yet):
@@ -293,6 +317,16 @@ class ReplicaManager:
         except KafkaError as error:
             return _fetch_outcome(partition, error.error_code, str(error))
         return _fetch_outcome(partition, records=records)
+
+    def _readable(self, fetch: Fetch, request: PartitionFetch) -> tuple[Partition, LeaderReplica | None] | ErrorCode:
+        """As `_leading`, but that a follower will do where the fetch says so."""
+        found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
+        if found is not ErrorCode.NOT_LEADER_OR_FOLLOWER or not fetch.from_any_replica:
+            return found
+        partition = self._partitions.by_name.get((request.topic, request.partition))
+        if partition is None or partition.leader_epoch is None:
+            return found
+        return (partition, None) if partition.failure is None else ErrorCode.KAFKA_STORAGE_ERROR
 
     # --- offsets ---------------------------------------------------------------------------------------------
 
@@ -380,11 +414,19 @@ def _fetch_outcome(
     *,
     records: bytes = b"",
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None,
+    preferred_read_replica: BrokerId | None = None,
 ) -> FetchOutcome:
     # There are no transactions yet: all that is committed by the ISR is stable.
     high_watermark = partition.high_watermark
     return FetchOutcome(
-        error, message, high_watermark, high_watermark, partition.log.log_start_offset, records, diverging_epoch
+        error,
+        message,
+        high_watermark,
+        high_watermark,
+        partition.log.log_start_offset,
+        records,
+        diverging_epoch,
+        preferred_read_replica,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from random import Random
 from typing import Final, NamedTuple
 
 import grpc
@@ -17,7 +18,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..cluster.image import Endpoint
+from ..cluster.image import Endpoint, MetadataImage
 from ..cluster.node_config import Address
 from ..proto import broker_pb2_grpc, replication_pb2_grpc
 from ..proto.command_pb2 import Command, CommandResponse
@@ -28,6 +29,9 @@ from .config_description import ConfigDescriber
 from .controller_client import ControllerClient
 from .grpc_admin import AdminRooms
 from .grpc_service import BrokerService
+from .groups.coordinator import GroupCoordinator
+from .groups.group_log import ReplicaGroupLogs
+from .kafka.fetch_session import FetchSessions
 from .kafka.listener import KafkaListener
 from .kafka.rooms import KafkaRooms
 from .lifecycle import BrokerLifecycle, Registration
@@ -135,20 +139,35 @@ class BrokerServer:
         )
         self._metadata = MetadataFollower(
             self._controller,
-            self._replica_manager.on_metadata,
+            self._on_metadata,
             broker_id=config.node_id,
             on_fatal=self._fail,
             cluster_id=self._log_manager.cluster_id,
         )
         self._metadata.add_listener(self._lifecycle.metadata_applied)
-        self._register_services()
+        rooms = self._admin_rooms()
+        self._groups = GroupCoordinator(
+            broker_id=config.node_id,
+            config=config.groups,
+            logs=ReplicaGroupLogs(self._replica_manager, self._clock),
+            submit=rooms.submit,
+            clock=self._clock,
+            on_fatal=self._fail,
+        )
+        self._register_services(rooms)
+
+    async def _on_metadata(self, old: MetadataImage, new: MetadataImage) -> None:
+        """Groups that others coordinate now are given up first: their members need not wait for the replicas."""
+        self._groups.resign(new)
+        await self._replica_manager.on_metadata(old, new)
+        await self._groups.on_metadata(old, new)
 
     async def _submit(self, command: Command) -> CommandResponse:
         return await self._controller.submit(command, timeout_ms=COMMAND_TIMEOUT_MS)
 
-    def _register_services(self) -> None:
+    def _admin_rooms(self) -> AdminRooms:
         config = self._config
-        rooms = AdminRooms(
+        return AdminRooms(
             broker_id=config.node_id,
             controller=self._controller,
             image=lambda: self._metadata.image,
@@ -156,9 +175,12 @@ class BrokerServer:
             configs=ConfigDescriber(config.node_id, BROKER_DEFINITION, config.properties),
             auto_create_topics=config.auto_create_topics,
         )
+
+    def _register_services(self, rooms: AdminRooms) -> None:
+        config = self._config
         producer_ids = ProducerIds(config.node_id, lambda: self._lifecycle.broker_epoch, self._controller)
         broker_pb2_grpc.add_BrokerServicer_to_server(
-            BrokerService(rooms, self._replica_manager, producer_ids), self._grpc
+            BrokerService(rooms, self._replica_manager, producer_ids, self._groups), self._grpc
         )
         self._kafka_rooms = KafkaRooms(
             broker_id=config.node_id,
@@ -168,7 +190,8 @@ class BrokerServer:
             replica_manager=self._replica_manager,
             log_manager=self._log_manager,
             producer_ids=producer_ids,
-            groups=None,  # type: ignore[arg-type]
+            groups=self._groups,
+            fetch_sessions=FetchSessions(config.fetch_sessions_max, Random()),
         )
         replication_pb2_grpc.add_ReplicationServicer_to_server(self._replica_manager.servicer(), self._grpc)
         self._health = health.aio.HealthServicer()
@@ -199,6 +222,7 @@ class BrokerServer:
         self._has_registered = True
         self._log_manager.set_cluster_id(cluster_id)
         await self._replica_manager.start()
+        await self._groups.start()
         registered = self._lifecycle.broker_epoch + 1
         await self._metadata.start(registered)
         if not await self._metadata.wait_for(registered, METADATA_TIMEOUT_MS):
@@ -244,6 +268,7 @@ class BrokerServer:
             await self._health.enter_graceful_shutdown()
         # First: metadata that comes later would lead and follow again, and write to logs that are being closed.
         await self._metadata.stop()
+        await self._groups.shutdown()
         await self._replica_manager.shutdown()
         if self._kafka is not None:
             await self._kafka.stop(STOP_GRACE_SECONDS)

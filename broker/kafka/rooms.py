@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ...cluster.image import MetadataImage
@@ -12,7 +13,9 @@ from ..admin_rooms import AdminRooms
 from ..config import BrokerConfig
 from ..producer_ids import ProducerIds
 from ..replica_manager import ReplicaManager
+from .fetch_session import FetchSessions
 from .metadata_encoding import TopicDescriptions
+from .unsent_answers import UnsentAnswers
 
 if TYPE_CHECKING:
     from ...cluster.clock import Clock
@@ -32,6 +35,8 @@ class KafkaRooms:
     log_manager: LogManager
     producer_ids: ProducerIds
     groups: GroupCoordinator
+    fetch_sessions: FetchSessions = field(default_factory=lambda: FetchSessions(1000, Random()))
+    unsent_answers: UnsentAnswers = field(default_factory=UnsentAnswers)
     topic_descriptions: TopicDescriptions = field(default_factory=TopicDescriptions)
 
     @property
