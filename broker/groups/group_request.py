@@ -147,6 +147,7 @@ class OffsetCommitRequest:
     member_id: str
     group_instance_id: str | None
     offsets: tuple[OffsetToCommit, ...]
+    understands_member_epochs: bool = False  # knows the errors of KIP-848 (OffsetCommit version 9 and up)
 
 
 @dataclass(frozen=True, slots=True)
