@@ -125,7 +125,11 @@ class Rebalance:
         self.arm(deadline)
 
     def add_pending(self, member_id: str, deadline_ms: int) -> None:
-        self.members.pending[member_id] = deadline_ms
+        """An id was given out. There are no more of them than a group may have members: the oldest has to go."""
+        pending = self.members.pending
+        if len(pending) >= self.config.max_size:
+            del pending[next(iter(pending))]
+        pending[member_id] = deadline_ms
         self.arm(deadline_ms)
 
     def answer_join(self, member: Member, answer: JoinAnswer, now_ms: int) -> None:

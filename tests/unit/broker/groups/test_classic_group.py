@@ -76,6 +76,14 @@ def test_a_member_id_that_was_given_out_expires() -> None:
     assert shell.join(join(asked.answer.member_id)).answer.error is ErrorCode.UNKNOWN_MEMBER_ID
 
 
+def test_no_more_member_ids_are_kept_than_the_group_may_have_members() -> None:
+    shell = Shell(GroupConfig(max_size=3))
+    ids = [shell.join(join()).answer.member_id for _ in range(5)]
+    assert shell.join(join(ids[1])).answer.error is ErrorCode.UNKNOWN_MEMBER_ID
+    calls = [shell.join(join(member_id)) for member_id in ids[2:]]
+    assert [call.answer.error for call in calls] == [NONE] * 3
+
+
 def test_an_unknown_member_id_is_refused() -> None:
     shell = Shell()
     refused = shell.join(join("stranger"))
