@@ -1,7 +1,7 @@
 """The gRPC door for clients: service Broker of proto/broker.proto, the calls that move records and describe things.
 
 It decodes requests, asks the rooms behind it (`replica_manager`, the metadata image) and encodes their answers; it
-holds no rule of its own. The administrative calls are in grpc_admin.py.
+holds no rule of its own. The administrative calls are in grpc_admin.py, those of consumer groups in grpc_groups.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from ..proto.errors import ErrorCode, KafkaError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NONE_ID, LeaderEpoch, Offset, TopicPartition
 from .answer_budget import AnswerBudget
 from .description import describe_metadata, leader_hint
+from .groups.coordinator import GroupCoordinator
 from .grpc_admin import AdminCalls, AdminRooms
 from .grpc_errors import Context, abort
+from .grpc_groups import GroupCalls
 from .produce_stream import ProduceStream
 from .producer_ids import ProducerIds
 from .replica_manager import (
@@ -50,11 +52,18 @@ def _leader_epoch(number: int) -> LeaderEpoch | None:
     return None if number < 0 else LeaderEpoch(number)
 
 
-class BrokerService(AdminCalls, broker_pb2_grpc.BrokerServicer):
+class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
     """Service Broker. One object serves every client."""
 
-    def __init__(self, rooms: AdminRooms, replica_manager: ReplicaManager, producer_ids: ProducerIds) -> None:
+    def __init__(
+        self,
+        rooms: AdminRooms,
+        replica_manager: ReplicaManager,
+        producer_ids: ProducerIds,
+        groups: GroupCoordinator,
+    ) -> None:
         super().__init__(rooms)
+        self._groups = groups
         self._replica_manager = replica_manager
         self._producer_ids = producer_ids
         self._unread = AnswerBudget(UNREAD_FETCH_BYTES_MAX)
