@@ -56,9 +56,9 @@ class Slot:
 
     __slots__ = ("correlation_id", "done", "key", "parts", "route", "size", "work")
 
-    def __init__(self, size: int, key: int) -> None:
-        self.size = size
-        self.key = key
+    def __init__(self, size: int) -> None:
+        self.size = size  # bytes of the request, while they are held
+        self.key = -1
         self.correlation_id = 0
         self.route: Route | None = None
         self.work: asyncio.Future[Any] | None = None
@@ -76,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         "_listener",
         "_paused",
         "_queue",
+        "_requests_bytes",
         "_running",
         "_transport",
         "_unsent_bytes",
@@ -94,7 +95,8 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._writing_paused = False
         self._closing = False
-        self._unsent_bytes = 0
+        self._unsent_bytes = 0  # when writing was paused, or last looked at since
+        self._requests_bytes = 0  # of requests that wait or are being served
         self._client_host = ""
         self.connection_id = connection_id
         self.peer = ""
@@ -120,6 +122,7 @@ class Connection(asyncio.BufferedProtocol):
             if slot.work is not None:
                 slot.work.cancel()
         self._running.clear()
+        self._note_unsent(0)
         self._listener.closed(self)
 
     def eof_received(self) -> bool:
@@ -133,35 +136,51 @@ class Connection(asyncio.BufferedProtocol):
         frames = self._frames.received(nbytes)
         if self._closing:
             return
-        if frames:
-            self._queue.extend(frames)
-            self._pump()
+        for frame in frames:
+            self._queue.append(frame)
+            self._requests_bytes += len(frame)
+        self._pump()
         if self._frames.error is not None and not self._closing:
             self.close(str(self._frames.error))
         self._account()
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._note_unsent(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._note_unsent(0)
         self.active_at = self._listener.now()
         self._pump()
 
+    def _note_unsent(self, size: int) -> None:
+        self._listener.unsent(size - self._unsent_bytes)
+        self._unsent_bytes = size
+
     # --- closing ---------------------------------------------------------------------------------------------
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is being done for it that its client could be waiting for."""
-        return self._writing_paused or self._closing or not self._running
+    def is_idle(self) -> bool:
+        """Nothing is being done that its client could be waiting for; a client that takes no answers waits for none."""
+        if self._writing_paused or self._closing:
+            size = self._transport.get_write_buffer_size()
+            if size != self._unsent_bytes:  # slowly, but it reads
+                self._note_unsent(size)
+                self.active_at = self._listener.now()
+            return True
+        return not self._running
 
     def close(self, reason: str) -> None:
         """Sends what is ready to be sent, and ends."""
         if not self._closing:
             logger.info("kafka_connection_closed peer=%s reason=%s", self.peer, reason)
         self._closing = True
-        self._queue.clear()
+        self._drop_queue()
         self._transport.close()
+
+    def _drop_queue(self) -> None:
+        self._requests_bytes -= sum(map(len, self._queue))
+        self._queue.clear()
 
     def abort(self, reason: str) -> None:
         """Ends now."""
@@ -171,8 +190,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def drain(self) -> bool:
         """The broker stops: no more requests, but the answers that are due; True once there are none."""
-        self._queue.clear()
-        self._pause_reading()
+        self._drop_queue()
+        self.pause_reading()
         if not self._running:
             self._closing = True
             self._transport.close()
@@ -185,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         queue = self._queue
         while queue and self._may_begin(queue[0]):
             self._begin(queue.popleft())
-        self._control_reading()
+        self.control_reading()
 
     def _may_begin(self, frame: bytearray) -> bool:
         if self._writing_paused:
@@ -195,35 +214,44 @@ class Connection(asyncio.BufferedProtocol):
         key = self._running[-1].key
         return key in _PIPELINED and frame[0] == 0 and frame[1] == key and len(self._running) < PIPELINED_MAX
 
-    def _control_reading(self) -> None:
+    @property
+    def unfinished_bytes(self) -> int:
+        """Held by a request of which not all has come."""
+        return self._frames.held_bytes
+
+    def control_reading(self) -> None:
+        """Reads on if there is room for what comes."""
         if self._closing:
             return
-        if self._writing_paused or len(self._queue) > QUEUED_REQUESTS_MAX:
-            self._pause_reading()
-        elif self._paused and not self._listener.full:
+        blocked = self._writing_paused or len(self._queue) > QUEUED_REQUESTS_MAX
+        if blocked or (self._listener.full and not self._listener.may_read(self)):
+            self.pause_reading()
+        elif self._paused:
             self._paused = False
             self._transport.resume_reading()
 
-    def _pause_reading(self) -> None:
+    def pause_reading(self) -> None:
         if not self._paused and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
 
     def _begin(self, frame: bytearray) -> None:
+        slot = Slot(len(frame))
         try:
-            self._serve(frame)
+            self._serve(frame, slot)
         except WireError as error:
+            self._requests_bytes -= slot.size
             self.close(str(error))
         except Exception:
+            self._requests_bytes -= slot.size
             logger.exception("kafka_request_failed peer=%s", self.peer)
             self.close("a request failed")
 
-    def _serve(self, frame: bytearray) -> None:
+    def _serve(self, frame: bytearray, slot: Slot) -> None:
         if len(frame) < _HEADER.size:
             raise WireError(f"a request of {len(frame)} bytes has no header")
-        key, version, correlation_id = _HEADER.unpack_from(frame)
-        slot = Slot(len(frame), key)
-        slot.correlation_id = correlation_id
+        key, version, slot.correlation_id = _HEADER.unpack_from(frame)
+        slot.key = key
         try:
             route = find_route(key, version)
         except UnsupportedVersionError:
@@ -275,6 +303,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finish(self, slot: Slot, finish: Any, future: asyncio.Future[Any]) -> None:
         slot.work = None
+        self._requests_bytes -= slot.size
+        slot.size = 0
         if self._closing:
             if not future.cancelled():
                 future.exception()  # it was asked for: nobody is left to be told
@@ -294,6 +324,8 @@ class Connection(asyncio.BufferedProtocol):
         self._account()
 
     def _answer_at_once(self, slot: Slot, route: Route, parts: Parts | None) -> None:
+        self._requests_bytes -= slot.size
+        slot.size = 0
         if not self._running:
             if parts is not None:
                 self._send(slot.correlation_id, route, parts)
@@ -325,10 +357,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _account(self) -> None:
         """Tells the listener how many bytes of requests this connection holds."""
-        held = self._frames.held_bytes + sum(map(len, self._queue)) + sum(slot.size for slot in self._running)
+        held = self._frames.held_bytes + self._requests_bytes
         if held != self.held_bytes:
-            self._listener.held(self, held - self.held_bytes)
-            self.held_bytes = held
+            change, self.held_bytes = held - self.held_bytes, held
+            self._listener.held(self, change)
 
 
 def _encoded(route: Route, response: Any) -> Parts:

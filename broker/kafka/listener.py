@@ -18,6 +18,9 @@ from .rooms import KafkaRooms
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS_MAX: Final = 10.0
+_ROOM_AGAIN: Final = 0.75
+_FAVOURED_SECONDS_MAX: Final = 10.0
+"""A request that others wait for must come within this time."""
 _BACKLOG: Final = 1024
 _DRAIN_STEP_SECONDS: Final = 0.01
 
@@ -35,7 +38,10 @@ class KafkaListener:
         self._servers: list[asyncio.Server] = []
         self._connections: dict[Connection, str] = {}
         self._per_ip: Counter[str] = Counter()
+        self._all_closed = asyncio.Event()
         self._held_bytes = 0
+        self._favoured: Connection | None = None  # the one that is read from while `full`
+        self._favoured_at = 0.0
         self._ids = itertools.count(1)
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -95,8 +101,9 @@ class KafkaListener:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
         for connection in tuple(self._connections):
             connection.abort("the broker stops")
-        while self._connections:
-            await asyncio.sleep(0)
+        if self._connections:
+            self._all_closed.clear()
+            await self._all_closed.wait()
 
     def _close_sockets(self) -> None:
         for bound in self._sockets:
@@ -120,11 +127,48 @@ class KafkaListener:
         self._per_ip[host] -= 1
         if not self._per_ip[host]:
             del self._per_ip[host]
+        if not self._connections:
+            self._all_closed.set()
+        if connection is self._favoured:
+            self._favoured = None
+            self._favour_one()
         self.held(connection, -connection.held_bytes)
+
+    def unsent(self, change: int) -> None:
+        """So many more bytes of answers wait for clients to take them."""
+        if change:
+            self.rooms.unsent_answers.bytes += change
+
+    # --- memory for requests ---------------------------------------------------------------------------------
 
     def held(self, connection: Connection, change: int) -> None:
         """A connection holds so many more bytes of requests."""
         self._held_bytes += change
+        limit = self.config.queued_request_bytes_max
+        if not self.full:
+            if self._held_bytes > limit:
+                logger.warning("kafka_requests_full bytes=%d queued.max.request.bytes=%d", self._held_bytes, limit)
+                self.full = True
+                self._favour_one()
+        elif self._held_bytes <= limit * _ROOM_AGAIN:
+            self.full = False
+            self._favoured = None
+            for each in tuple(self._connections):
+                each.control_reading()
+        elif self._favoured is not None and not self._favoured.unfinished_bytes:
+            self._favour_one()
+
+    def may_read(self, connection: Connection) -> bool:
+        """While there is no room: whether this is the one connection that may go on."""
+        return connection is self._favoured
+
+    def _favour_one(self) -> None:
+        """Unfinished requests may fill all the memory there is: one at a time goes on, so that some end."""
+        self._favoured = max(self._connections, key=lambda each: each.unfinished_bytes, default=None)
+        for each in tuple(self._connections):
+            if each.unfinished_bytes:
+                each.control_reading()
+        self._favoured_at = self.now()
 
     # --- idle connections ------------------------------------------------------------------------------------
 
@@ -135,6 +179,8 @@ class KafkaListener:
     def _close_idle(self) -> None:
         idle_since = self.now() - self.config.connections_idle_ms_max / 1000
         for connection in tuple(self._connections):
-            if connection.active_at < idle_since and connection.idle:
+            if connection.active_at < idle_since and connection.is_idle() and connection.active_at < idle_since:
                 connection.abort("connections.max.idle.ms have passed")
+        if self._favoured is not None and self._favoured_at < self.now() - _FAVOURED_SECONDS_MAX:
+            self._favoured.abort("its request takes too long to come, while memory for requests is scarce")
         self._schedule_sweep()
