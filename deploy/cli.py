@@ -52,8 +52,9 @@ def main() -> None:
 def up(
     brokers: Annotated[int | None, typer.Option(min=1, max=100, help="How many brokers (3).")] = None,
     controllers: Annotated[int | None, typer.Option(help="How many controllers: 1, 3 or 5 (3).")] = None,
-    broker_port: Annotated[int | None, typer.Option(min=1, max=65435, help="Port of broker 1 (9192).")] = None,
+    broker_port: Annotated[int | None, typer.Option(min=1, max=65435, help="gRPC port of broker 1 (9192).")] = None,
     controller_port: Annotated[int | None, typer.Option(min=1, max=65435, help="Port of controller 1 (9292).")] = None,
+    kafka_port: Annotated[int | None, typer.Option(min=1, max=65435, help="Kafka port of broker 1 (9092).")] = None,
     folder: Folder = FOLDER,
 ) -> None:
     """Starts a cluster that outlives this command; where there is one that was stopped, starts it again."""
@@ -63,14 +64,16 @@ def up(
         raise typer.BadParameter("a quorum has 1, 3 or 5 controllers", param_hint="--controllers")
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        cluster = _existing_or_new(folder, brokers, controllers, broker_port, controller_port)
+        cluster = _existing_or_new(folder, brokers, controllers, broker_port, controller_port, kafka_port)
         states = cluster.states()
         is_new_start = set(states.values()) == {ProcessState.DOWN}
         if is_new_start:
             cluster.start()
         print_nodes(cluster.status())
     if is_new_start:
-        print(f"The cluster is up. Bootstrap servers: {cluster.layout.bootstrap_servers}")
+        print("The cluster is up. Bootstrap servers:")
+        print(f"  for Kafka clients:  {cluster.layout.kafka_bootstrap_servers}")
+        print(f"  for Klamm's (gRPC): {cluster.layout.bootstrap_servers}")
         return
     ways = {ProcessState.DOWN: "start", ProcessState.PAUSED: "resume"}
     wanting = {name: ways[state] for name, state in states.items() if state in ways}
@@ -146,7 +149,12 @@ def demo_failover(
 
 
 def _existing_or_new(
-    folder: Path, brokers: int | None, controllers: int | None, broker_port: int | None, controller_port: int | None
+    folder: Path,
+    brokers: int | None,
+    controllers: int | None,
+    broker_port: int | None,
+    controller_port: int | None,
+    kafka_port: int | None,
 ) -> StandingCluster:
     if not exists(folder):
         default = ClusterPlan()
@@ -155,15 +163,20 @@ def _existing_or_new(
             controllers=controllers or default.controllers,
             first_broker_port=broker_port or default.first_broker_port,
             first_controller_port=controller_port or default.first_controller_port,
+            first_kafka_port=kafka_port or default.first_kafka_port,
         )
         return StandingCluster.create(folder, plan)
     cluster = StandingCluster.load(folder)
+    is_down = set(cluster.states().values()) == {ProcessState.DOWN}
+    if not cluster.layout.kafka_bootstrap_servers and is_down:
+        cluster = cluster.with_kafka_ports(kafka_port)
     layout = cluster.layout
     asked_and_there = (
         ("brokers", brokers, len(layout.brokers)),
         ("controllers", controllers, len(layout.controllers)),
         ("broker-port", broker_port, layout.brokers[0].port),
         ("controller-port", controller_port, layout.controllers[0].port),
+        ("kafka-port", kafka_port, layout.brokers[0].kafka_port),
     )
     for name, asked, there in asked_and_there:
         if asked is not None and asked != there:

@@ -31,6 +31,7 @@ class NodeStatus:
     is_leader: bool = False  # controllers: it is the active one
     fenced: bool | None = None  # brokers; None: not registered, or nobody answers
     broker_epoch: int | None = None
+    kafka_address: str | None = None  # brokers; `address` is where they serve gRPC
 
     @property
     def state(self) -> str:
@@ -62,6 +63,7 @@ class ClusterStatus:
     active_controller: str | None
     nodes: tuple[NodeStatus, ...]
     topics: tuple[TopicStatus, ...] | None  # None: no broker answers
+    kafka_bootstrap_servers: str = ""  # "" for a cluster without Kafka listeners
 
     @property
     def nodes_down(self) -> tuple[NodeStatus, ...]:
@@ -87,7 +89,9 @@ class ClusterStatus:
 def process_status(layout: ClusterLayout, processes: ClusterProcesses) -> ClusterStatus:
     """What can be told without asking the nodes."""
     nodes = tuple(_node_status(spec, processes, None, None) for spec in layout.nodes)
-    return ClusterStatus(None, layout.bootstrap_servers, None, None, nodes, None)
+    return ClusterStatus(
+        None, layout.bootstrap_servers, None, None, nodes, None, kafka_bootstrap_servers=layout.kafka_bootstrap_servers
+    )
 
 
 def cluster_status(layout: ClusterLayout, processes: ClusterProcesses, observer: ClusterObserver) -> ClusterStatus:
@@ -103,6 +107,7 @@ def cluster_status(layout: ClusterLayout, processes: ClusterProcesses, observer:
         active_controller=None if active is None else f"{CONTROLLER}-{active}",
         nodes=tuple(_node_status(spec, processes, quorum, cluster) for spec in layout.nodes),
         topics=_topics(metadata),
+        kafka_bootstrap_servers=layout.kafka_bootstrap_servers,
     )
 
 
@@ -127,6 +132,7 @@ def _node_status(
         is_leader=is_leader,
         fenced=None if broker is None else broker.fenced,
         broker_epoch=None if broker is None else broker.broker_epoch,
+        kafka_address=spec.kafka_address,
     )
 
 

@@ -17,6 +17,10 @@ Role = Literal["controller", "broker"]
 CONTROLLER: Final = "controller"
 BROKER: Final = "broker"
 
+SMALL_CLUSTER_CONFIG: Final[Mapping[str, str]] = {"offsets.topic.num.partitions": "5"}
+"""What suits brokers on one machine better than the defaults. 50 partitions of __consumer_offsets would make the first
+consumer of a group wait for 150 replicas."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
@@ -27,6 +31,7 @@ class NodeSpec:
     host: str
     port: int
     folder: Path
+    kafka_port: int | None = None  # brokers; None in clusters that older versions made
 
     @property
     def name(self) -> str:
@@ -36,7 +41,20 @@ class NodeSpec:
     @property
     def address(self) -> str:
         """Where it serves gRPC: "127.0.0.1:9192"."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return self._at(self.port)
+
+    @property
+    def kafka_address(self) -> str | None:
+        """Where it serves Kafka's protocol: "127.0.0.1:9092"; None if it does not."""
+        return None if self.kafka_port is None else self._at(self.kafka_port)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that it listens on."""
+        return (self.port,) if self.kafka_port is None else (self.port, self.kafka_port)
+
+    def _at(self, port: int) -> str:
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     @property
     def config_path(self) -> Path:
@@ -81,6 +99,11 @@ class ClusterLayout:
         return ",".join(node.address for node in self.brokers)
 
     @property
+    def kafka_bootstrap_servers(self) -> str:
+        """Every broker's Kafka address, joined by commas, as Kafka's clients take it."""
+        return ",".join(node.kafka_address for node in self.brokers if node.kafka_address is not None)
+
+    @property
     def controller_addresses(self) -> tuple[str, ...]:
         """Every controller's address."""
         return tuple(node.address for node in self.controllers)
@@ -107,11 +130,12 @@ class ClusterLayout:
             config.update(self.controller_config)
         else:
             config["controller.quorum.bootstrap.servers"] = ",".join(self.controller_addresses)
-            config["listeners"] = f"GRPC://{node.address}"
+            kafka = "" if node.kafka_address is None else f",KAFKA://{node.kafka_address}"
+            config["listeners"] = f"GRPC://{node.address}{kafka}"
             config["log.dirs"] = str(node.data_folder)
             if self.racks:
                 config["broker.rack"] = self.racks[(node.node_id - 1) % len(self.racks)]
-            config.update(self.broker_config)
+            config.update({**SMALL_CLUSTER_CONFIG, **self.broker_config})
         return "".join(f"{key}={value}\n" for key, value in config.items())
 
 
@@ -122,17 +146,22 @@ def lay_out(
     controller_ports: Sequence[int],
     broker_ports: Sequence[int],
     quorum_id: str,
+    kafka_ports: Sequence[int] = (),
     broker_config: Mapping[str, str] | None = None,
     controller_config: Mapping[str, str] | None = None,
     racks: Sequence[str] = (),
 ) -> ClusterLayout:
-    """A layout with one node per port."""
-    ports: list[tuple[Role, Sequence[int]]] = [(CONTROLLER, controller_ports), (BROKER, broker_ports)]
-    nodes = tuple(
-        NodeSpec(role, node_id, host, port, folder / f"{role}-{node_id}")
-        for role, role_ports in ports
-        for node_id, port in enumerate(role_ports, start=1)
+    """A layout with one node per port. Each broker has one of the Kafka ports, or there are none."""
+    controllers = tuple(
+        NodeSpec(CONTROLLER, node_id, host, port, folder / f"{CONTROLLER}-{node_id}")
+        for node_id, port in enumerate(controller_ports, start=1)
     )
+    kafka: Sequence[int | None] = kafka_ports or [None] * len(broker_ports)
+    brokers = tuple(
+        NodeSpec(BROKER, node_id, host, port, folder / f"{BROKER}-{node_id}", kafka_port)
+        for node_id, (port, kafka_port) in enumerate(zip(broker_ports, kafka, strict=True), start=1)
+    )
+    nodes = controllers + brokers
     return ClusterLayout(
         folder, nodes, dict(broker_config or {}), dict(controller_config or {}), quorum_id, tuple(racks)
     )

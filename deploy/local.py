@@ -72,13 +72,14 @@ class LocalCluster:
         self._is_temporary = data_folder is None
         folder = Path(tempfile.gettempdir()) / f"klamm-{self._token[:12]}" if data_folder is None else Path(data_folder)
         quorum_id = self._token if data_folder is None else load_or_draw_quorum_id(folder)
-        self._reservations = [PortReservation(host) for _ in range(controllers + brokers)]
+        self._reservations = [PortReservation(host) for _ in range(controllers + 2 * brokers)]
         ports = [reservation.port for reservation in self._reservations]
         self._layout = lay_out(
             folder.absolute(),
             host=host,
             controller_ports=ports[:controllers],
-            broker_ports=ports[controllers:],
+            broker_ports=ports[controllers : controllers + brokers],
+            kafka_ports=ports[controllers + brokers :],
             broker_config=broker_config,
             controller_config=controller_config,
             quorum_id=quorum_id,
@@ -120,8 +121,13 @@ class LocalCluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Every broker's address, joined by commas, for Producer, Consumer and Admin."""
+        """Every broker's gRPC address, joined by commas, for Klamm's own Producer, Consumer and Admin."""
         return self._layout.bootstrap_servers
+
+    @property
+    def kafka_bootstrap_servers(self) -> str:
+        """Every broker's Kafka address, joined by commas, for any Kafka client."""
+        return self._layout.kafka_bootstrap_servers
 
     @property
     def controller_addresses(self) -> tuple[str, ...]:

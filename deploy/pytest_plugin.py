@@ -1,7 +1,8 @@
 """A cluster for tests: the fixture `klamm_cluster`, there in any project that has klamm installed.
 
     def test_orders(klamm_cluster):
-        producer = Producer(bootstrap_servers=klamm_cluster.bootstrap_servers)
+        producer = Producer(bootstrap_servers=klamm_cluster.bootstrap_servers)              # Klamm's own SDK
+        producer = KafkaProducer(bootstrap_servers=klamm_cluster.kafka_bootstrap_servers)   # any Kafka client
 
 It starts when the first test asks for it and lives until the session ends, so tests share it: give topics names of
 their own, and leave no broker down. A test that kills brokers may rather start a LocalCluster for itself.

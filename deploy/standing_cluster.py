@@ -17,13 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 from .cluster_processes import ClusterProcesses
 from .cluster_status import ClusterStatus, cluster_status
-from .errors import ClusterStateError, DeployError, NodeStateError
+from .errors import ClusterStateError, DeployError, NodeStateError, PortInUseError
 from .layout import CONTROLLER, ClusterLayout, NodeSpec, lay_out
 from .node_process import Command, NodeProcess, ProcessIdentity, ProcessState, node_command
 from .ports import PortReservation
@@ -33,6 +33,7 @@ from .readiness import await_cluster, await_unfenced
 STATE_VERSION: Final = 1
 FIRST_BROKER_PORT: Final = 9192
 FIRST_CONTROLLER_PORT: Final = 9292
+FIRST_KAFKA_PORT: Final = 9092
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 45.0  # more than controlled.shutdown.timeout.ms: the broker gives up first
 
@@ -46,6 +47,7 @@ class ClusterPlan:
     host: str = "127.0.0.1"
     first_broker_port: int = FIRST_BROKER_PORT
     first_controller_port: int = FIRST_CONTROLLER_PORT
+    first_kafka_port: int = FIRST_KAFKA_PORT
 
     def lay_out(self, folder: Path) -> ClusterLayout:
         """Consecutive ports from the first ones on."""
@@ -54,6 +56,7 @@ class ClusterPlan:
             host=self.host,
             controller_ports=range(self.first_controller_port, self.first_controller_port + self.controllers),
             broker_ports=range(self.first_broker_port, self.first_broker_port + self.brokers),
+            kafka_ports=range(self.first_kafka_port, self.first_kafka_port + self.brokers),
             quorum_id=load_or_draw_quorum_id(folder),
         )
 
@@ -63,6 +66,7 @@ class StandingCluster:
 
     def __init__(self, layout: ClusterLayout, identities: Mapping[str, ProcessIdentity], command: Command) -> None:
         self.layout = layout
+        self._command = command
         self.processes = ClusterProcesses(layout, command=command, identities=identities, on_spawn=self._spawned)
 
     @classmethod
@@ -90,6 +94,7 @@ class StandingCluster:
                 host=state["host"],
                 controller_ports=state["controller_ports"],
                 broker_ports=state["broker_ports"],
+                kafka_ports=state.get("kafka_ports", ()),  # older versions had none
                 quorum_id=load_or_draw_quorum_id(folder),
                 broker_config=state["broker_config"],
                 controller_config=state["controller_config"],
@@ -103,6 +108,21 @@ class StandingCluster:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ClusterStateError(f"{path} cannot be read ({error!r}); `klamm clean` removes the cluster") from error
         return cls(layout, identities, command)
+
+    def with_kafka_ports(self, first_port: int | None = None) -> Self:
+        """The same cluster, which an older version made without Kafka listeners, with them; all its nodes are down.
+
+        Without a first port they are the usual ones where all of those are free, else ones that the kernel picks.
+
+        :raises PortInUseError: one of those asked for belongs to another program.
+        """
+        layout = self.layout
+        ports = _kafka_ports(layout.brokers[0].host, len(layout.brokers), first_port)
+        brokers = iter(ports)
+        nodes = tuple(n if n.role == CONTROLLER else replace(n, kafka_port=next(brokers)) for n in layout.nodes)
+        cluster = type(self)(replace(layout, nodes=nodes), {}, self._command)
+        cluster._save()
+        return cluster
 
     # --- the whole -----------------------------------------------------------------------------------------------
 
@@ -167,8 +187,8 @@ class StandingCluster:
         with contextlib.ExitStack() as reservations:
             for spec in specs:
                 if self.processes.state(spec) is ProcessState.DOWN:
-                    reservation = PortReservation(spec.host, spec.port)
-                    reservations.callback(reservation.close)
+                    for port in spec.ports:
+                        reservations.callback(PortReservation(spec.host, port).close)
             self.processes.await_ready(self.processes.spawn(specs), timeout_s=timeout_s)
 
     def _observer(self) -> contextlib.AbstractContextManager[Any]:
@@ -185,6 +205,7 @@ class StandingCluster:
             "host": self.layout.nodes[0].host,
             "controller_ports": [spec.port for spec in self.layout.controllers],
             "broker_ports": [spec.port for spec in self.layout.brokers],
+            "kafka_ports": [spec.kafka_port for spec in self.layout.brokers if spec.kafka_port is not None],
             "broker_config": dict(self.layout.broker_config),
             "controller_config": dict(self.layout.controller_config),
             "processes": {
@@ -238,6 +259,22 @@ def remove(folder: Path) -> None:
     if running:
         raise ClusterStateError(f"{', '.join(running)} still up; `klamm down` first")
     shutil.rmtree(folder)
+
+
+def _kafka_ports(host: str, count: int, first_port: int | None) -> list[int]:
+    first = FIRST_KAFKA_PORT if first_port is None else first_port
+    with contextlib.ExitStack() as held:
+        try:
+            for port in range(first, first + count):
+                held.callback(PortReservation(host, port).close)
+            return list(range(first, first + count))
+        except PortInUseError:
+            if first_port is not None:
+                raise
+        reservations = [PortReservation(host) for _ in range(count)]
+        for reservation in reservations:
+            held.callback(reservation.close)
+        return [reservation.port for reservation in reservations]
 
 
 def _no_cluster(folder: Path) -> ClusterStateError:

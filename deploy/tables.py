@@ -36,8 +36,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 def print_nodes(status: ClusterStatus) -> None:
     """The table of `klamm up`: who runs where."""
-    rows = [(n.node, n.role, n.pid, n.address, shown_path(n.data_folder), n.state) for n in status.nodes]
-    print_table("nodes", ("node", "role", "pid", "address", "data folder", "state"), rows)
+    rows = [
+        (n.node, n.role, n.pid, n.kafka_address, n.address, shown_path(n.data_folder), n.state) for n in status.nodes
+    ]
+    print_table("nodes", ("node", "role", "pid", "Kafka", "gRPC", "data folder", "state"), rows)
 
 
 def print_status(status: ClusterStatus) -> None:
@@ -48,8 +50,8 @@ def print_status(status: ClusterStatus) -> None:
     leaders = [(n.node, n.pid, n.address, n.process, "yes" if n.is_leader else "", n.lag) for n in controllers]
     print_table(title, ("node", "pid", "address", "process", "leader", "lag"), leaders)
     fencing = {True: "fenced", False: "unfenced", None: None}
-    rows = [(n.node, n.pid, n.address, n.process, fencing[n.fenced], n.broker_epoch) for n in brokers]
-    print_table("brokers", ("node", "pid", "address", "process", "fenced", "epoch"), rows)
+    rows = [(n.node, n.pid, n.kafka_address, n.address, n.process, fencing[n.fenced], n.broker_epoch) for n in brokers]
+    print_table("brokers", ("node", "pid", "Kafka", "gRPC", "process", "fenced", "epoch"), rows)
     if status.topics is None:
         console().print("topics: no broker answers")
     else:

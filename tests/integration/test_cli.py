@@ -24,7 +24,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.broker_port, self.controller_port = _free_range(3), _free_range(3)
+        self.broker_port, self.controller_port, self.kafka_port = _free_range(3), _free_range(3), _free_range(3)
 
     def run(self, *arguments: str, code: int | None = 0, answer: str = "") -> str:
         done = subprocess.run(
@@ -42,7 +42,7 @@ class Shell:
 
     def up(self, *options: str, code: int = 0) -> str:
         ports = ("--broker-port", str(self.broker_port), "--controller-port", str(self.controller_port))
-        return self.run("up", *ports, *options, code=code)
+        return self.run("up", *ports, "--kafka-port", str(self.kafka_port), *options, code=code)
 
     def status(self) -> dict[str, object]:
         status: dict[str, object] = json.loads(self.run("status", "--json"))

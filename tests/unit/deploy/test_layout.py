@@ -12,6 +12,7 @@ def _layout(**options: object) -> ClusterLayout:
         host="127.0.0.1",
         controller_ports=[9292, 9293, 9294],
         broker_ports=[9192, 9193],
+        kafka_ports=[9092, 9093],
         quorum_id="q",
         broker_config={"replica.lag.time.max.ms": "1500"},
         controller_config={"broker.session.timeout.ms": "4000"},
@@ -29,6 +30,7 @@ def test_names_ids_and_addresses() -> None:
         "broker-2",
     ]
     assert layout.bootstrap_servers == "127.0.0.1:9192,127.0.0.1:9193"
+    assert layout.kafka_bootstrap_servers == "127.0.0.1:9092,127.0.0.1:9093"
     assert layout.controller_addresses == ("127.0.0.1:9292", "127.0.0.1:9293", "127.0.0.1:9294")
 
 
@@ -50,9 +52,10 @@ def test_broker_config() -> None:
     assert layout.config_text(layout.node(2)) == (
         "node.id=2\n"
         "controller.quorum.bootstrap.servers=127.0.0.1:9292,127.0.0.1:9293,127.0.0.1:9294\n"
-        "listeners=GRPC://127.0.0.1:9193\n"
+        "listeners=GRPC://127.0.0.1:9193,KAFKA://127.0.0.1:9093\n"
         "log.dirs=/data/broker-2/data\n"
         "broker.rack=b\n"
+        "offsets.topic.num.partitions=5\n"
         "replica.lag.time.max.ms=1500\n"
     )
 
@@ -70,5 +73,27 @@ def test_controller_config() -> None:
 
 
 def test_ipv6_addresses_are_bracketed() -> None:
-    layout = lay_out(Path("/data"), host="::1", controller_ports=[9292], broker_ports=[9192], quorum_id="q")
+    layout = lay_out(
+        Path("/data"), host="::1", controller_ports=[9292], broker_ports=[9192], kafka_ports=[9092], quorum_id="q"
+    )
     assert layout.bootstrap_servers == "[::1]:9192"
+    assert layout.kafka_bootstrap_servers == "[::1]:9092"
+
+
+def test_without_kafka_ports_there_is_no_kafka_listener() -> None:
+    layout = lay_out(Path("/data"), host="127.0.0.1", controller_ports=[9292], broker_ports=[9192], quorum_id="q")
+    assert layout.kafka_bootstrap_servers == ""
+    assert layout.node(1).kafka_address is None
+    assert "listeners=GRPC://127.0.0.1:9192\n" in layout.config_text(layout.node(1))
+
+
+def test_what_is_asked_for_comes_before_what_suits_one_machine() -> None:
+    layout = lay_out(
+        Path("/data"),
+        host="127.0.0.1",
+        controller_ports=[9292],
+        broker_ports=[9192],
+        quorum_id="q",
+        broker_config={"offsets.topic.num.partitions": "50"},
+    )
+    assert "offsets.topic.num.partitions=50\n" in layout.config_text(layout.node(1))

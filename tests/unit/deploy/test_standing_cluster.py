@@ -22,8 +22,9 @@ class Clusters:
         self._all: list[StandingCluster] = []
 
     def create(self) -> StandingCluster:
-        held = [PortReservation() for _ in range(2)]  # two free ports; one node each
-        plan = ClusterPlan(1, 1, first_broker_port=held[0].port, first_controller_port=held[1].port)
+        held = [PortReservation() for _ in range(3)]  # free ports; one node each
+        broker, controller, kafka = (reservation.port for reservation in held)
+        plan = ClusterPlan(1, 1, first_broker_port=broker, first_controller_port=controller, first_kafka_port=kafka)
         for reservation in held:
             reservation.close()
         self._all.append(StandingCluster.create(self.folder, plan, command=fake_command))
@@ -83,6 +84,40 @@ def test_port_in_use_starts_nothing(clusters: Clusters) -> None:
         _start(cluster)
     reservation.close()
     assert set(cluster.states().values()) == {ProcessState.DOWN}
+
+
+def test_kafka_port_in_use_starts_nothing(clusters: Clusters) -> None:
+    cluster = clusters.create()
+    reservation = PortReservation(port=cluster.layout.brokers[0].kafka_port or 0)
+    reservation._socket.listen()
+    with pytest.raises(PortInUseError, match=str(reservation.port)):
+        _start(cluster)
+    reservation.close()
+
+
+def test_a_cluster_of_an_older_version_gets_kafka_ports_once_it_is_down(clusters: Clusters) -> None:
+    clusters.create()
+    state = json.loads(state_path(clusters.folder).read_text(encoding="utf-8"))
+    del state["kafka_ports"]
+    state_path(clusters.folder).write_text(json.dumps(state), encoding="utf-8")
+    old = clusters.load()
+    _start(old)  # as it is, it starts without
+    assert clusters.load().layout.kafka_bootstrap_servers == ""
+    old.stop(timeout_s=10, on_progress=lambda _: None)
+    new = clusters.load().with_kafka_ports()
+    assert new.layout.brokers[0].kafka_port is not None
+    assert clusters.load().layout == new.layout
+    assert new.layout.bootstrap_servers == old.layout.bootstrap_servers
+    _start(clusters.load())
+
+
+def test_kafka_ports_that_are_asked_for_and_in_use_are_an_error(clusters: Clusters) -> None:
+    cluster = clusters.create()
+    reservation = PortReservation()
+    reservation._socket.listen()
+    with pytest.raises(PortInUseError, match=str(reservation.port)):
+        cluster.with_kafka_ports(reservation.port)
+    reservation.close()
 
 
 def test_failed_start_leaves_nothing_running(clusters: Clusters) -> None:

@@ -37,6 +37,7 @@ def _broker(**changes: object) -> NodeStatus:
         "process": "running",
         "fenced": False,
         "broker_epoch": 5,
+        "kafka_address": "127.0.0.1:9092",
     }
     return NodeStatus(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -89,7 +90,16 @@ def test_tables_name_everything(capsys: pytest.CaptureFixture[str]) -> None:
     print_nodes(status)
     print_status(status)
     shown = capsys.readouterr().out
-    for word in ("controller-1", "running, leader", "127.0.0.1:9192", "/d/b", "term 3", "unfenced", "orders"):
+    for word in (
+        "controller-1",
+        "running, leader",
+        "127.0.0.1:9192",
+        "127.0.0.1:9092",
+        "/d/b",
+        "term 3",
+        "unfenced",
+        "orders",
+    ):
         assert word in shown
     assert "12 (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)" in shown
     assert "1 (3)" in shown
