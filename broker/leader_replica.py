@@ -15,6 +15,7 @@ from ..cluster.topic_config import TopicConfig
 from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from ..proto.identifiers import RECORD_BATCH_BYTES_MAX, BrokerEpoch, BrokerId, LeaderEpoch, Offset
 from ..proto.record_batch import Buffer, RecordBatchHeader, check_produced_batch
+from .keyed_records import check_keys
 from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
@@ -75,6 +76,8 @@ class LeaderReplica:
         # same. Refused, the client would think that it is not there and write it again in other words (rule 17).
         if not self._is_duplicate(header):
             _check_batch_of_client(header, config, wall_ms)
+            if config.compacted:
+                check_keys(bytes(records), header)
         appended = self._log.append_as_leader(
             records if isinstance(records, memoryview) and not records.readonly else bytearray(records),
             leader_epoch=self.state.leader_epoch,

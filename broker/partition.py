@@ -284,7 +284,7 @@ class Partition:
         answer = _answer_of(data)
         action = decide(LeaderEpoch(-1) if self.leader_epoch is None else self.leader_epoch, self.log, answer)
         if isinstance(action, AppendRecords):
-            self._append(data.records if answer.has_records else b"", answer)
+            self._append(data.records if answer.has_records else b"", answer, gaps=data.offset_gaps)
         elif isinstance(action, TruncateTo):
             self._truncate_to(action.offset)
         elif isinstance(action, StartOverAt):
@@ -292,10 +292,10 @@ class Partition:
         check_order(self.log.log_start_offset, self.high_watermark, self.log.log_end_offset)
         return action
 
-    def _append(self, records: bytes, answer: LeaderAnswer) -> None:
+    def _append(self, records: bytes, answer: LeaderAnswer, *, gaps: bool) -> None:
         log = self.log
         if records:
-            log.append_as_follower(records, now_ms=self.host.clock.wall_ms())
+            log.append_as_follower(records, now_ms=self.host.clock.wall_ms(), gaps=gaps)
             self.failure = None
         before = self.high_watermark
         self.high_watermark = follower_high_watermark(before, answer.high_watermark, log.log_end_offset)

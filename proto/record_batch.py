@@ -41,6 +41,8 @@ COMPRESSION_MASK: Final = 0x07
 LOG_APPEND_TIME_FLAG: Final = 0x08
 TRANSACTIONAL_FLAG: Final = 0x10
 CONTROL_FLAG: Final = 0x20
+DELETE_HORIZON_FLAG: Final = 0x40
+"""The base timestamp is the time from which on compaction may drop the batch's tombstones."""
 COMPRESSION_NAMES: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 
 Buffer = bytes | bytearray | memoryview
@@ -89,6 +91,11 @@ class RecordBatchHeader(NamedTuple):
     @property
     def is_transactional(self) -> bool:
         return bool(self.attributes & TRANSACTIONAL_FLAG)
+
+    @property
+    def newest_timestamp(self) -> int:
+        """The largest timestamp of a record; -1 if none has one, or compaction has left no record."""
+        return self.max_timestamp if self.record_count else -1
 
     @property
     def is_control(self) -> bool:

@@ -20,7 +20,15 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from crc32c import crc32c
 
 from .errors import CorruptRecordError, UnsupportedCompressionTypeError
-from .record_batch import COMPRESSION_NAMES, HEADER_SIZE, LENGTH_OVERHEAD, Buffer, RecordBatchHeader
+from .record_batch import (
+    COMPRESSION_MASK,
+    COMPRESSION_NAMES,
+    HEADER_SIZE,
+    LENGTH_OVERHEAD,
+    Buffer,
+    RecordBatchHeader,
+)
+from .record_scan import scan_records
 
 _LENGTH: Final = struct.Struct(">i")
 _CRC: Final = struct.Struct(">I")
@@ -105,6 +113,11 @@ def build_batch(builder: Any, compression: int) -> bytearray:
     return data
 
 
+def compress(data: bytes, compression: int) -> bytes:
+    """Records as the codec of that number writes them."""
+    return _COMPRESSORS[compression](data)
+
+
 def set_producer(data: bytearray, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
     """Writes what makes the batch idempotent, and signs it anew."""
     _PRODUCER.pack_into(data, _PRODUCER_OFFSET, producer_id, producer_epoch, base_sequence)
@@ -135,6 +148,34 @@ def read_batch(data: bytes) -> Iterator[DecodedRecord]:
     except _DECODE_ERRORS as error:
         raise CorruptRecordError(f"record batch cannot be decompressed: {error}") from error
     return batch
+
+
+def keys_of(batch: bytes, header: RecordBatchHeader, records: bytes) -> Iterator[tuple[int, bytes | None, bool]]:
+    """For each record of a whole batch: offset delta, key, and whether it is a tombstone. `records` are its records
+    uncompressed, so that this uncompresses nothing.
+
+    :raises CorruptRecordError: here or while iterating, where the bytes are not what the header says.
+    """
+    if not header.record_count:
+        if records:
+            raise CorruptRecordError(f"{len(records)} bytes of records in a batch that says it has none")
+        return
+    data = batch
+    if header.compression:
+        plain = _ATTRIBUTES.pack(header.attributes & ~COMPRESSION_MASK)
+        data = batch[:_CRC_START] + plain + batch[_CRC_START + 2 : HEADER_SIZE] + records
+    done = 0
+    try:
+        for record in DefaultRecordBatch(data):
+            yield record.offset - header.base_offset, record.key, record.value is None
+            done += 1
+    except UnicodeDecodeError:
+        # A header's key is not text: nobody reads it here, and other clients than ours may write such.
+        for index, (_, _, delta, key, is_tombstone) in enumerate(scan_records(records, header.record_count)):
+            if index >= done:
+                yield delta, key, is_tombstone
+    except _DECODE_ERRORS as error:
+        raise CorruptRecordError(f"the records of the batch cannot be read: {error}") from error
 
 
 _DECODE_ERRORS: Final = (

@@ -135,6 +135,7 @@ class ReplicaPartitionData(_message.Message):
     DIVERGING_EPOCH_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     FETCH_OFFSET_FIELD_NUMBER: _builtins.int
+    OFFSET_GAPS_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     error_code: _builtins.int
@@ -146,6 +147,8 @@ class ReplicaPartitionData(_message.Message):
     """whole batches from the fetch_offset of the position answered"""
     fetch_offset: _builtins.int
     """of the position answered"""
+    offset_gaps: _builtins.bool
+    """the leader's log was compacted: batches need not follow one another"""
     @_builtins.property
     def diverging_epoch(self) -> Global___EpochEndOffset:
         """set: truncate to the point this names and ask again (KIP-595 form of KIP-320)"""
@@ -162,10 +165,11 @@ class ReplicaPartitionData(_message.Message):
         diverging_epoch: Global___EpochEndOffset | None = ...,
         records: _builtins.bytes = ...,
         fetch_offset: _builtins.int = ...,
+        offset_gaps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "error_code", b"error_code", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition", "records", b"records", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "error_code", b"error_code", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_gaps", b"offset_gaps", "partition", b"partition", "records", b"records", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

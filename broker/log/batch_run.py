@@ -1,8 +1,9 @@
 """Runs of record batches as they lie in a segment: walking, checking and trimming them. Pure.
 
-Offsets in a log have no gaps (there is no compaction), so each batch must begin where the one before it ended. That,
+Where a log was never compacted its offsets have no gaps, so each batch must begin where the one before it ended. That,
 the CRC and the epoch cache together cover every bit of a batch: the CRC all from the attributes on and itself, the
-length by way of the CRC, the base offset by continuity, the epoch by the cache.
+length by way of the CRC, the base offset by continuity, the epoch by the cache. Where it was compacted a batch may
+also begin later, but never earlier.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ def trim_run(
     end_offset: int,
     size_left: int,
     epochs: EpochCache | None,
+    gaps: bool = False,
 ) -> Trimmed:
     """Walks the batches in `data` and finds those from `wanted_offset` up to `end_offset`, each checked whole.
 
-    `expected_offset` is where the first batch must begin; `size_left` are the bytes from the start of `data` to the
-    end of the segment: a batch that claims more cannot be.
+    `expected_offset` is where the first batch must begin or, with `gaps`, may not begin before; `size_left` are the
+    bytes from the start of `data` to the end of the segment: a batch that claims more cannot be.
     """
     position = start = 0
     length = len(data)
@@ -57,13 +59,13 @@ def trim_run(
         batch_end = position + LENGTH_OVERHEAD + batch_length
         if magic != MAGIC_V2 or batch_length < _BATCH_LENGTH_MIN or batch_end > size_left or delta < 0:
             return Trimmed(start, position, next_offset, 0, "it is not a record batch")
-        if base >= end_offset and base == expected:
+        if base >= end_offset and (base == expected or gaps):
             break
         if batch_end > length:
             return Trimmed(start, position, next_offset, batch_end - length, "")
         if crc32c(view[position + _CRC_START : batch_end]) != crc:
             return Trimmed(start, position, next_offset, 0, "its CRC is wrong")
-        if base != expected:
+        if base != expected and not (gaps and base > expected):
             return Trimmed(start, position, next_offset, 0, f"its base offset is {base}, not {expected}")
         if epochs is not None:
             if epoch_end is not None and base >= epoch_end:

@@ -6,7 +6,7 @@ Clients ask for offsets by timestamp seldom, and for one batch each time; everyt
 from __future__ import annotations
 
 from ...proto.errors import CorruptRecordError, UnsupportedCompressionTypeError
-from ...proto.record_batch import LOG_APPEND_TIME_FLAG, parse_header
+from ...proto.record_batch import DELETE_HORIZON_FLAG, LOG_APPEND_TIME_FLAG, parse_header
 
 
 def first_record_at(batch: bytes, timestamp_ms: int, offset_min: int) -> tuple[int, int] | None:
@@ -15,11 +15,13 @@ def first_record_at(batch: bytes, timestamp_ms: int, offset_min: int) -> tuple[i
     :raises CorruptRecordError: the records cannot be read, though the batch passed its CRC.
     """
     header = parse_header(batch)
-    if header.attributes & LOG_APPEND_TIME_FLAG:
-        if header.max_timestamp < timestamp_ms:
-            return None
+    if header.newest_timestamp < timestamp_ms:
+        return None
+    # What compaction has left of a batch need not begin with its first record, nor at its base timestamp.
+    whole = header.record_count == header.last_offset_delta + 1 and not header.attributes & DELETE_HORIZON_FLAG
+    if whole and header.attributes & LOG_APPEND_TIME_FLAG:
         return header.max_timestamp, max(header.base_offset, offset_min)
-    if header.base_timestamp >= timestamp_ms and header.base_offset >= offset_min:
+    if whole and header.base_timestamp >= timestamp_ms and header.base_offset >= offset_min:
         return header.base_timestamp, header.base_offset  # the base timestamp is the first record's
     # Imported on first use: most brokers never need it, and it costs memory.
     from aiokafka.errors import KafkaError as CodecError

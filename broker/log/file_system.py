@@ -45,6 +45,9 @@ class FileSystem(Protocol):
     def status(self, path: str) -> FileStatus | None:
         """None if there is no such file."""
 
+    def set_modified(self, path: str, modified_ms: int) -> None:
+        """Sets the time of a file's last change."""
+
     def is_folder(self, path: str) -> bool: ...
 
     def list_folder(self, path: str) -> list[str]: ...
@@ -93,6 +96,9 @@ class RealFileSystem:
         except FileNotFoundError:
             return None
         return FileStatus(found.st_size, found.st_mtime_ns // 1_000_000)
+
+    def set_modified(self, path: str, modified_ms: int) -> None:
+        os.utime(path, ns=(modified_ms * 1_000_000, modified_ms * 1_000_000))
 
     def is_folder(self, path: str) -> bool:
         return os.path.isdir(path)

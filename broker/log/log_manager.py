@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from .checkpoints import read_clean_shutdown, remove_clean_shutdown, write_clean
 from .descriptor_pool import DescriptorPool
 from .errors import LogDirectoryError
 from .file_system import FileSystem, RealFileSystem
+from .log_cleaner import LogCleaner, LogCleanerConfig
 from .log_config import LogConfig
 from .log_folders import FoundLog, deleted_name, scan_folders, stray_name
 from .log_housekeeping import LogHousekeeping
@@ -47,6 +50,7 @@ class LogManagerConfig:
     producer_id_expiration_check_interval_ms: int = 600_000
     recovery_threads: int = 4
     open_segments_max: int | None = None  # None: half of what the process may have open
+    cleaner: LogCleanerConfig = LogCleanerConfig()  # noqa: RUF009  # frozen
 
 
 class LogManager:
@@ -75,6 +79,7 @@ class LogManager:
         self._high_watermark_of: HighWatermarkOf | None = None
         self._checkpoints = OffsetCheckpoints(file_system, folder)
         self._housekeeping = LogHousekeeping(self, config, clock, file_system)
+        self.cleaner = LogCleaner(self, config.cleaner, clock, file_system, self._housekeeping.remove_later)
         self.previous_broker_epoch = previous_broker_epoch
         """The epoch under which the last clean stop was; None if the last stop was not clean (KIP-966)."""
 
@@ -143,6 +148,22 @@ class LogManager:
             self._properties = replace(self._properties, cluster_id=cluster_id)
             write_meta_properties(self._file_system, self._folder, self._properties)
 
+    # -- the folder
+
+    @property
+    def folder(self) -> str:
+        """Where the logs are, as an absolute path."""
+        return os.path.abspath(self._folder)
+
+    def disk_space(self) -> tuple[int, int]:
+        """Bytes of the disk that holds the folder, and how many of them can still be used; -1 where nobody knows."""
+        try:
+            usage = shutil.disk_usage(self._folder)
+        except OSError as error:
+            logger.warning("disk_space_unknown folder=%s error=%s", self._folder, error)
+            return -1, -1
+        return usage.total, usage.free
+
     # -- the logs
 
     @property
@@ -184,6 +205,7 @@ class LogManager:
     def _add(self, key: TopicIdPartition, log: PartitionLog) -> None:
         self._logs[key] = log
         self._keys[log.topic_partition] = key
+        log.on_uncleaned = self._write_checkpoints_now
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
         """Takes a topic's new configuration."""
@@ -222,6 +244,7 @@ class LogManager:
         del self._logs[key]
         del self._keys[log.topic_partition]
         self._housekeeping.forget(log)
+        self.cleaner.forget(log)
         self._high_watermarks.pop(log.topic_partition, None)
         self._checkpoints.outdate()
         return path
@@ -263,6 +286,7 @@ class LogManager:
         with ThreadPoolExecutor(self._config.recovery_threads, "log-recovery") as executor:
             for key, log in executor.map(load, found):
                 self._add(key, log)
+        self._take_cleaned(known)
         self._check_nothing_is_missing(known)
         logger.info(
             "logs_loaded folder=%s logs=%d clean=%s took_ms=%d",
@@ -271,6 +295,21 @@ class LogManager:
             self.was_clean,
             self._clock.monotonic_ms() - began_ms,
         )
+
+    def _take_cleaned(self, known: CheckpointedOffsets) -> None:
+        """How far compaction has come; where that cannot be true any more, it begins anew."""
+        for name, cleaned_to in known.cleaned.items():
+            key = self._keys.get(name)
+            if key is not None and cleaned_to <= self._logs[key].log_end_offset:
+                self._logs[key].cleaned_to = cleaned_to
+        if any(self._keys.get(name) and not self._logs[self._keys[name]].cleaned_to for name in known.cleaned):
+            # Before the log can grow past it again: what it gets then is not clean.
+            self._checkpoints.write(self._offsets(), self._checkpoints.generation)
+
+    def _write_checkpoints_now(self, log: PartitionLog) -> None:
+        """What was cleaned has been cut off: a restart may not take what will be there next for clean. Blocks."""
+        self._checkpoints.outdate()
+        self._checkpoints.write(self._offsets(), self._checkpoints.generation)
 
     def _check_nothing_is_missing(self, known: CheckpointedOffsets) -> None:
         """Rule 19: the marker vouches for what the checkpoint says was there.
@@ -295,6 +334,7 @@ class LogManager:
         """
         self._high_watermark_of = high_watermark_of
         self._housekeeping.start()
+        self.cleaner.start()
 
     def apply_retention(self) -> int:
         """Deletes old segments of every log, never past its high watermark; returns how many."""
@@ -315,6 +355,7 @@ class LogManager:
             recovery_points={log.topic_partition: log.recovery_point for log in logs},
             log_starts={log.topic_partition: log.log_start_offset for log in logs},
             high_watermarks=dict(self._high_watermarks),
+            cleaned={log.topic_partition: log.cleaned_to for log in logs if log.cleaned_to},
         )
 
     # -- stop
@@ -324,6 +365,7 @@ class LogManager:
 
         A clean stop flushes everything. If that fails for any log there is no marker: the next start recovers.
         """
+        await self.cleaner.stop()
         await self._housekeeping.stop()
         try:
             return clean and await asyncio.to_thread(self._close_all, broker_epoch)

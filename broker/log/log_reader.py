@@ -10,6 +10,7 @@ from .batch_run import Trimmed, trim_run
 from .batch_time import first_record_at
 from .epoch_cache import EpochCache
 from .errors import CorruptFileError, LogCorruptError
+from .offset_gaps import OffsetGaps
 from .segment import Segment
 from .segment_list import SegmentList
 
@@ -21,10 +22,13 @@ _HINTS_MAX: Final = 32
 class LogReader:
     """Knows where recent reads ended: the next one of the same consumer or follower needs no index."""
 
-    def __init__(self, topic_partition: TopicPartition, segments: SegmentList, epoch_cache: EpochCache) -> None:
+    def __init__(
+        self, topic_partition: TopicPartition, segments: SegmentList, epoch_cache: EpochCache, gaps: OffsetGaps
+    ) -> None:
         self._topic_partition = topic_partition
         self._segments = segments
         self._epoch_cache = epoch_cache
+        self._gaps = gaps
         self._hints: dict[int, tuple[Segment, int]] = {}
 
     def forget_positions(self) -> None:
@@ -50,6 +54,7 @@ class LogReader:
                 end_offset=end_offset,
                 size_left=size_left,
                 epochs=self._epoch_cache,
+                gaps=self._gaps.allowed,
             )
 
         trimmed = trim()
@@ -74,25 +79,31 @@ class LogReader:
         hints[next_offset] = (segment, position)
 
     def locate(self, offset: int) -> tuple[Segment, int, int]:
-        """(segment, position, base offset) of the batch that holds `offset`, with a new index if the old one misleads.
+        """(segment, position, base offset) of the batch that holds `offset`, or of the next one where there is a gap;
+        with a new index if the old one misleads.
 
         :raises LogCorruptError: the way there is damaged. :raises OSError: the disk failed.
         """
-        segment = self._segments.containing(offset)
+        for segment in self._segments.from_offset(offset):
+            found = self._locate_in(segment, offset)
+            if found is not None:
+                return segment, *found
+            if not self._gaps.allowed:
+                break
+        raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), "the segment ends before it")
+
+    def _locate_in(self, segment: Segment, offset: int) -> tuple[int, int] | None:
         try:
-            found = segment.locate(offset)
+            return segment.locate(offset, self._gaps)
         except CorruptFileError as error:
             logger.warning(
                 "log_index_rebuilt partition=%s path=%s error=%s", self._topic_partition, segment.path, error
             )
-            segment.rebuild_indexes()
+            segment.rebuild_indexes(self._gaps)
             try:
-                found = segment.locate(offset)
+                return segment.locate(offset, self._gaps)
             except CorruptFileError as second:
                 raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), str(second)) from second
-        if found is None:
-            raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), "the segment ends before it")
-        return segment, *found
 
     def offset_for_timestamp(self, timestamp_ms: int, start: Offset, end: Offset) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the first record from `start` on that is at least as new as `timestamp_ms`."""
@@ -101,7 +112,7 @@ class LogReader:
                 continue
             _, position = segment.offset_index.lookup(max(segment.time_index.lookup(timestamp_ms), start))
             for _, header in segment.headers(position):
-                if header.max_timestamp >= timestamp_ms and header.last_offset >= start:
+                if header.newest_timestamp >= timestamp_ms and header.last_offset >= start:
                     batch = self.read(max(header.base_offset, start), 0, end, True)
                     found = first_record_at(batch, timestamp_ms, start)
                     if found is not None:

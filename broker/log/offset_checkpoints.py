@@ -1,7 +1,8 @@
-"""The three checkpoints of a data folder: recovery points, log starts and high watermarks of all its logs.
+"""The checkpoints of a data folder: recovery points, log starts and high watermarks of all its logs, and how far
+compaction has come.
 
 A torn one says nothing, and nothing is lost by it: recovery begins at 0, a log at its first segment, a high watermark
-at its log start. They are written every few seconds if anything changed, and at a clean stop.
+and compaction at its log start. They are written every few seconds if anything changed, and at a clean stop.
 
 The files know logs by their names alone, as Kafka's do. So a log that takes the name of one that went must not find
 the other's offsets there: an old log start would cut off what the new log holds. `names` tells whether it would.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from ...proto.identifiers import Offset, TopicPartition
 from .checkpoints import (
+    CLEANER_CHECKPOINT,
     HIGH_WATERMARK_CHECKPOINT,
     LOG_START_CHECKPOINT,
     RECOVERY_POINT_CHECKPOINT,
@@ -32,11 +34,12 @@ Offsets = Mapping[TopicPartition, Offset]
 
 @dataclass(frozen=True, slots=True)
 class CheckpointedOffsets:
-    """What the three files say, by partition."""
+    """What the files say, by partition."""
 
     recovery_points: Offsets
     log_starts: Offsets
     high_watermarks: Offsets
+    cleaned: Offsets  # of compacted logs: all below has been cleaned
 
 
 class OffsetCheckpoints:
@@ -65,8 +68,11 @@ class OffsetCheckpoints:
             self._read(RECOVERY_POINT_CHECKPOINT),
             self._read(LOG_START_CHECKPOINT),
             self._read(HIGH_WATERMARK_CHECKPOINT),
+            self._read(CLEANER_CHECKPOINT),
         )
-        self._on_disk = {*found.recovery_points, *found.log_starts, *found.high_watermarks}
+        self._on_disk = {*found.recovery_points, *found.log_starts, *found.high_watermarks, *found.cleaned}
+        if self._file_system.status(f"{self._folder}/{CLEANER_CHECKPOINT}") is None:
+            self._written[CLEANER_CHECKPOINT] = {}  # most brokers have nothing to say there
         return found
 
     def _read(self, name: str) -> Offsets:
@@ -86,12 +92,13 @@ class OffsetCheckpoints:
 
     def _write(self, offsets: CheckpointedOffsets) -> None:
         changed = False
-        self._on_disk.update(offsets.recovery_points, offsets.log_starts, offsets.high_watermarks)
+        self._on_disk.update(offsets.recovery_points, offsets.log_starts, offsets.high_watermarks, offsets.cleaned)
         for name, values in (
             # Log starts before recovery points: a crash in between must not make recovery read what retention removed.
             (LOG_START_CHECKPOINT, offsets.log_starts),
             (RECOVERY_POINT_CHECKPOINT, offsets.recovery_points),
             (HIGH_WATERMARK_CHECKPOINT, offsets.high_watermarks),
+            (CLEANER_CHECKPOINT, offsets.cleaned),
         ):
             if self._written.get(name) != values:
                 write_offsets(self._file_system, f"{self._folder}/{name}", values)
@@ -99,4 +106,4 @@ class OffsetCheckpoints:
                 changed = True
         if changed:
             self._file_system.sync_folder(self._folder)
-        self._on_disk = {*offsets.recovery_points, *offsets.log_starts, *offsets.high_watermarks}
+        self._on_disk = {*offsets.recovery_points, *offsets.log_starts, *offsets.high_watermarks, *offsets.cleaned}

@@ -1,18 +1,20 @@
 """One partition's log: append, read, truncate. All calls come from one thread; writes and reads go to the page cache
 in line.
 
-A log is a row of segments without gaps. It knows nothing of leaders, followers or the high watermark: who may append
-what is decided in `replication/`. It holds what must stay in step with the batches: the epoch cache (rule 14) and the
-producers' last sequences (rule 17). Only `flush` waits for the disk, and it does so in a thread (see `flusher.py`).
+A log is a row of segments, without gaps unless it was compacted (`offset_gaps.py`). It knows nothing of leaders,
+followers or the high watermark: who may append what is decided in `replication/`. It holds what must stay in step with
+the batches: the epoch cache (rule 14) and the producers' last sequences (rule 17). Only `flush` and `replace_segments`
+wait for the disk, and they do so in a thread (see `flusher.py`, `old_segments.py`).
 
     log_start_offset <= recovery_point <= log_end_offset, but that a truncation or a new log start may pass the
     recovery point
+    cleaned_to <= log_end_offset: compaction has seen all below it (Kafka's cleaner checkpoint)
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from ...proto.errors import (
@@ -24,7 +26,6 @@ from ...proto.errors import (
 from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
 from ...proto.record_batch import (
     RecordBatchHeader,
-    check_batch,
     parse_header,
     set_log_append_time,
     set_offset_and_epoch,
@@ -35,12 +36,14 @@ from .epoch_cache import EpochCache
 from .errors import LogCorruptError
 from .file_system import FileSystem
 from .flusher import Flusher
+from .follower_run import LogEnd, checked_headers
 from .log_config import LogConfig
 from .log_reader import LogReader
+from .offset_gaps import OffsetGaps
+from .old_segments import OldSegments
 from .producer_snapshots import ProducerSnapshots
 from .producer_state import ProducerStates
-from .retention import SegmentAge, deletable_segments
-from .segment import Segment
+from .segment import RELATIVE_OFFSET_MAX, Segment
 from .segment_list import SegmentList
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class LogParts(NamedTuple):
     log_start_offset: Offset
     log_end_offset: Offset
     recovery_point: Offset
+    gaps: OffsetGaps
 
 
 class PartitionLog:
@@ -90,14 +94,21 @@ class PartitionLog:
         self.log_end_offset = parts.log_end_offset
         self.failure: str | None = None  # why nothing can be appended any more, until the log is opened anew
         self.closed = False
+        self.truncations = 0  # how often batches were cut off: whoever works on the side looks whether it has changed
+        self.cleaned_to = Offset(0)
+        self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
+        self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
         self.on_flush_wanted: Callable[[PartitionLog], None] | None = None
         self._file_system = file_system
         self._pool = pool
         self._segments = parts.segments
-        self._reader = LogReader(topic_partition, parts.segments, parts.epoch_cache)
+        self._gaps = parts.gaps
+        self._reader = LogReader(topic_partition, parts.segments, parts.epoch_cache, parts.gaps)
         self._snapshots = parts.snapshots
         self._latest_epoch: int | None = parts.epoch_cache.latest_epoch
-        self._deleted_files: list[str] = []
+        self._old_segments = OldSegments(
+            topic_partition, directory, parts.segments, self._reader, parts.snapshots, file_system, self.fail
+        )
         self._flusher = Flusher(self, parts.segments, file_system, parts.recovery_point)
         self._flush_at = self._next_flush_offset()
 
@@ -115,6 +126,16 @@ class PartitionLog:
         return min(self._flusher.recovery_point, self.log_end_offset)
 
     @property
+    def offset_gaps(self) -> OffsetGaps:
+        """Whether there may be gaps in the offsets."""
+        return self._gaps
+
+    @property
+    def segments(self) -> SegmentList:
+        """To be looked at, not to be changed."""
+        return self._segments
+
+    @property
     def segment_count(self) -> int:
         return len(self._segments)
 
@@ -122,7 +143,7 @@ class PartitionLog:
 
     def append_as_leader(
         self,
-        batch: bytearray,
+        batch: bytearray | memoryview,
         *,
         leader_epoch: LeaderEpoch,
         now_ms: int,
@@ -173,8 +194,12 @@ class PartitionLog:
         self._advance_to(last_offset + 1)
         return AppendedBatch(base_offset, Offset(last_offset), False, now_ms if log_append_time else None)
 
-    def append_as_follower(self, records: bytes | memoryview, *, now_ms: int = 0) -> None:
-        """Appends batches as the leader wrote them. Each is checked whole before the first byte is written.
+    def append_as_follower(self, records: bytes | memoryview, *, now_ms: int = 0, gaps: bool = False) -> None:
+        """Appends batches as the leader wrote them. Each is checked whole before the first byte is written. `gaps`:
+        the leader's log was compacted, so offsets may be missing.
+
+        An epoch is taken to begin where the batch before its first one ends. If there is a gap it may have begun
+        later; but who asks where the one before it ends must not be told that it may keep what it has in the gap.
 
         :raises CorruptRecordError: a batch fails its checks, or does not begin where the log ends; nothing was
         appended.
@@ -182,7 +207,12 @@ class PartitionLog:
         """
         if self.failure is not None:
             raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
-        headers = self._checked_headers(records)
+        epoch = self.epoch_cache.epoch_for_offset(self.log_end_offset - 1) or 0
+        try:
+            end_of_log = LogEnd(self.log_end_offset, epoch, self._segments.is_empty)
+            headers, has_gap = checked_headers(records, end_of_log, gaps=gaps)
+        except CorruptRecordError as error:
+            raise CorruptRecordError(f"{self.topic_partition}: {error}") from error
         if not headers:
             return
         if headers[0].base_offset < self.log_end_offset:
@@ -195,6 +225,8 @@ class PartitionLog:
         begin = end = 0
         run: list[RecordBatchHeader] = []
         try:
+            if has_gap:
+                self._gaps.allow()
             for header in headers:
                 size, pending = header.size_bytes, end - begin
                 segment = self._segments.active
@@ -205,38 +237,16 @@ class PartitionLog:
                     self._append_run(view[begin:end], run)
                     begin, run = end, []
                     if new_epoch:
-                        self._assign_epoch(LeaderEpoch(header.partition_leader_epoch), Offset(header.base_offset))
+                        self._assign_epoch(LeaderEpoch(header.partition_leader_epoch), self.log_end_offset)
                     if segment.must_roll(size, header.max_timestamp, header.last_offset, now_ms, self.config):
-                        self._roll(header.base_offset, now_ms)
+                        # A segment begins where the one before it ends, but where it cannot count so far.
+                        far = header.last_offset - self.log_end_offset > RELATIVE_OFFSET_MAX
+                        self._roll(header.base_offset if far else self.log_end_offset, now_ms)
                 run.append(header)
                 end += size
             self._append_run(view[begin:end], run)
         except OSError as error:
             self._append_failed(error)
-
-    def _checked_headers(self, records: bytes | memoryview) -> list[RecordBatchHeader]:
-        headers: list[RecordBatchHeader] = []
-        position, expected = 0, int(self.log_end_offset)
-        epoch = self.epoch_cache.epoch_for_offset(expected - 1) or 0
-        while position < len(records):
-            header = check_batch(records, position)
-            if header.base_offset != expected and (headers or not self._may_begin_inside(header)):
-                raise CorruptRecordError(
-                    f"{self.topic_partition}: batch at offset {header.base_offset} does not follow {expected}"
-                )
-            if header.partition_leader_epoch < epoch:
-                raise CorruptRecordError(
-                    f"{self.topic_partition}: batch of epoch {header.partition_leader_epoch} at offset "
-                    f"{header.base_offset} after epoch {epoch}"
-                )
-            headers.append(header)
-            epoch = LeaderEpoch(header.partition_leader_epoch)
-            expected = header.next_offset
-            position += header.size_bytes
-        return headers
-
-    def _may_begin_inside(self, header: RecordBatchHeader) -> bool:
-        return self._segments.is_empty and header.base_offset < self.log_end_offset <= header.last_offset
 
     def _append_run(self, data: memoryview, run: list[RecordBatchHeader]) -> None:
         if not run:
@@ -244,7 +254,7 @@ class PartitionLog:
         segment = self._segments.active
         segment.append(data, len(data))
         for header in run:
-            segment.note(segment.size, header.size_bytes, header.last_offset, header.max_timestamp)
+            segment.note(segment.size, header.size_bytes, header.last_offset, header.newest_timestamp)
             if header.producer_id >= 0:
                 self.producer_states.record(header, header.base_offset, header.max_timestamp)
         self._advance_to(run[-1].next_offset)
@@ -382,6 +392,7 @@ class PartitionLog:
         :raises KafkaStorageError: the disk failed; the log must be opened anew.
         """
         try:
+            self._old_segments.settle()
             if offset >= self.log_end_offset:
                 self._truncate_epochs(self.log_end_offset)
             elif offset < self._segments.base_offset:
@@ -396,14 +407,19 @@ class PartitionLog:
         self._reader.forget_positions()
         segment, position, base_offset = self._reader.locate(offset)
         end_offset = Offset(base_offset)
+        if self._gaps.allowed:
+            # The end of what is left, for a restart finds no other; but what lies below the log start is not missing.
+            end_offset = Offset(max(segment.end_before(position, base_offset), min(self.log_start_offset, offset)))
         self._flusher.truncated_to(end_offset)
         self._segments.remove_after(segment)
         segment.cut_at(position, base_offset)
+        self.truncations += 1
         self.log_end_offset = end_offset
         self.log_start_offset = min(self.log_start_offset, end_offset)
         self._truncate_epochs(end_offset)
         self.producer_states = self._snapshots.state_at(self._segments, end_offset, trusted=end_offset)
         self._flush_at = self._next_flush_offset()
+        self._uncleaned_from(end_offset)
         logger.info("log_truncated partition=%s epoch=%s end=%d", self.topic_partition, self._latest_epoch, end_offset)
 
     def _truncate_epochs(self, end_offset: Offset) -> None:
@@ -411,13 +427,21 @@ class PartitionLog:
             self._latest_epoch = self.epoch_cache.latest_epoch
             self._write_epochs()
 
+    def _uncleaned_from(self, offset: Offset) -> None:
+        if offset < self.cleaned_to:
+            self.cleaned_to = offset
+            if self.on_uncleaned is not None:
+                self.on_uncleaned(self)
+
     def truncate_fully_and_start_at(self, offset: Offset) -> None:
         """Empties the log; the next batch goes to `offset`. A log that had failed is as good as new after it.
 
         :raises KafkaStorageError: the disk failed.
         """
         try:
+            self._old_segments.settle()
             self._restart_at(offset)
+            self.uncleanable = None
             self.failure = None  # all that was in doubt is gone
         except OSError as error:
             self.fail(f"starting anew at {offset} failed: {error}")
@@ -426,6 +450,7 @@ class PartitionLog:
     def _restart_at(self, offset: Offset) -> None:
         self._reader.forget_positions()
         self._flusher.truncated_to(offset)
+        self.truncations += 1
         self.log_start_offset = self.log_end_offset = offset
         self._segments.replace_all(self._new_segment(offset, 0))
         self._snapshots.remove_all()
@@ -434,6 +459,7 @@ class PartitionLog:
             self._write_epochs()
         self._latest_epoch = None
         self._flush_at = self._next_flush_offset()
+        self._uncleaned_from(Offset(0))
         logger.info("log_restarted partition=%s start_offset=%d", self.topic_partition, offset)
 
     def advance_log_start_to(self, offset: Offset) -> bool:
@@ -460,46 +486,42 @@ class PartitionLog:
 
         :raises KafkaStorageError: the disk failed.
         """
-        ends = self._segments.ends(self.log_end_offset)
-        ages = [
-            SegmentAge(end, segment.size, segment.largest[0], segment.modified_ms)
-            for segment, end in zip(self._segments, ends, strict=True)
-        ]
-        count = deletable_segments(
-            ages,
-            now_ms=now_ms,
-            log_start_offset=self.log_start_offset,
-            high_watermark=high_watermark,
-            retention_ms=self.config.retention_ms,
-            retention_bytes=self.config.retention_bytes,
+        count = self._old_segments.count_deletable(
+            self.config, now_ms, self.log_start_offset, self.log_end_offset, high_watermark
         )
         if not count:
             return 0
         try:
+            end = self._segments.ends(self.log_end_offset)[count - 1]
             if count == len(self._segments):
                 self._roll(self.log_end_offset, now_ms)
-            self.advance_log_start_to(max(ends[count - 1], self.log_start_offset))
-            self._drop_segments(count)
+            self.advance_log_start_to(max(end, self.log_start_offset))
+            self._old_segments.drop(count)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: deleting old segments failed: {error}") from error
-        return count
-
-    def _drop_segments(self, count: int) -> None:
-        self._reader.forget_positions()
-        for _ in range(count):
-            self._deleted_files += self._segments.take_first().rename_deleted()
-        self._deleted_files += self._snapshots.rename_deleted(self._segments.base_offset)
         logger.info(
             "log_segments_deleted partition=%s count=%d log_start_offset=%d",
             self.topic_partition,
             count,
             self.log_start_offset,
         )
+        return count
+
+    async def replace_segments(self, old: Sequence[Segment], new: Segment, truncations: int) -> bool:
+        """Compaction: puts `new`, which was made of `old` when so many truncations had been, in their place.
+
+        False if the log has changed so that they do not fit any more; the files of `new` are then to be removed.
+
+        :raises KafkaStorageError: the disk failed; see `OldSegments.replace`.
+        """
+        if self.closed or self.failure is not None or truncations != self.truncations:
+            return False
+        new.adopt(self._pool)
+        return await self._old_segments.replace(old, new)
 
     def take_deleted_files(self) -> list[str]:
         """Files renamed since the last call, to be removed after file.delete.delay.ms."""
-        files, self._deleted_files = self._deleted_files, []
-        return files
+        return self._old_segments.take_deleted_files()
 
     # -- flush and close
 
@@ -555,6 +577,7 @@ class PartitionLog:
                     segment.write_indexes(final=segment is self._segments.active)
                 if self._snapshots.latest_offset != self.log_end_offset:
                     self._snapshots.write(self.producer_states, sync=True)
+                self._old_segments.sync_names()
                 self._flusher.flush_now(self.log_end_offset)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: closing failed: {error}") from error
@@ -566,5 +589,6 @@ class PartitionLog:
     def close_files(self) -> None:
         """Closes the files without another word to the disk: the log is to be deleted, or the process gives up."""
         self.closed = True
+        self._old_segments.abandon()
         for segment in self._segments:
             segment.close_file()

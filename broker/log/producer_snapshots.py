@@ -95,11 +95,12 @@ class ProducerSnapshots:
                 self._offsets.remove(offset)
                 remove_if_present(self._file_system, self.path(offset))
 
-    def rename_deleted(self, before: int) -> list[str]:
-        """Takes those before `before` out by their names; returns the new ones, to be removed later."""
+    def rename_deleted(self, begin: int, end: int) -> list[str]:
+        """Takes those from `begin` up to `end` out by their names; returns the new ones, to be removed later."""
         renamed = []
-        while self._offsets and self._offsets[0] < before:
-            path = self.path(self._offsets.pop(0))
+        for offset in [offset for offset in self._offsets if begin <= offset < end]:
+            self._offsets.remove(offset)
+            path = self.path(offset)
             if self._file_system.status(path) is not None:
                 self._file_system.replace(path, path + DELETED_SUFFIX)
                 renamed.append(path + DELETED_SUFFIX)

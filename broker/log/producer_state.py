@@ -92,6 +92,10 @@ class ProducerStates:
         """The entry of one producer."""
         return self._entries.get(producer_id)
 
+    def last_offsets(self) -> frozenset[int]:
+        """Of the batches that are remembered; compaction keeps these batches, if need be without records."""
+        return frozenset(batch.last_offset for entry in self._entries.values() for batch in entry.batches)
+
     def check(self, header: RecordBatchHeader) -> ProducedBatch | None:
         """May this batch of a client be appended? None: yes. A batch: it was already, there.
 

@@ -2,8 +2,9 @@
 
 After a clean stop the files are trusted, and only what cannot be right is made anew. After any other stop, everything
 from the recovery point on is in doubt (rule 18): batches are read one after the other, each must pass its CRC, begin
-where the last one ended and bear the leader epoch that the epoch cache has for its offset. The log ends at the first
-that does not; what follows it is gone. Indexes, producer state and epoch cache are made anew from what is left.
+where the last one ended (or later, see `offset_gaps.py`) and bear the leader epoch that the epoch cache has for its
+offset. The log ends at the first that does not; what follows it is gone. Indexes, producer state and epoch cache are
+made anew from what is left.
 
 What lies below the recovery point was synced and is not cut: a flaw there is damage to the disk, which
 `PartitionLog.read` finds when it comes upon it, so that the replica is fetched anew while others still have the data.
@@ -24,15 +25,25 @@ from .epoch_cache import EpochCache
 from .errors import CorruptFileError
 from .file_system import FileSystem, remove_if_present
 from .log_config import LogConfig
+from .offset_gaps import OFFSET_GAPS, OffsetGaps
 from .partition_log import LogParts, PartitionLog
 from .producer_snapshots import SNAPSHOT_SUFFIX, ProducerSnapshots
 from .producer_state import ProducerStates
-from .segment import DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from .segment import (
+    CLEANED_SUFFIX,
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SWAP_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    Segment,
+)
 from .segment_list import SegmentList
+from .segment_swap import complete_swaps
 
 logger = logging.getLogger(__name__)
 
-_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".tmp", ".cleaned", ".swap")
+_LEFTOVER_SUFFIXES = (DELETED_SUFFIX, ".tmp", CLEANED_SUFFIX, SWAP_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,8 @@ def create_log(
     segment.create()
     start = Offset(0)
     snapshots = ProducerSnapshots(file_system, place.directory, [])
-    parts = LogParts(SegmentList([segment]), EpochCache(), ProducerStates(), snapshots, start, start, start)
+    gaps = OffsetGaps(file_system, place.directory, allowed=False)
+    parts = LogParts(SegmentList([segment]), EpochCache(), ProducerStates(), snapshots, start, start, start, gaps)
     return PartitionLog(place.topic_partition, place.topic_id, place.directory, config, parts, file_system, pool)
 
 
@@ -93,11 +105,17 @@ class _Loader:
         self._epochs = EpochCache()
         self._epochs_known = False  # the checkpoint could be read, and so is ahead of every batch
         self._end_offset = 0
+        self._gaps = OffsetGaps(file_system, place.directory, allowed=False)
 
     def load(self, clean: bool, recovery_point: Offset, log_start_offset: Offset | None) -> LogParts:
-        names = self._tidy(self._file_system.list_folder(self._place.directory))
+        directory = self._place.directory
+        found = self._file_system.list_folder(directory)
+        if complete_swaps(self._file_system, directory, found, self._config, self._now_ms):
+            found = self._file_system.list_folder(directory)
+        names = self._tidy(found)
+        self._gaps.allowed = OFFSET_GAPS in names
         segments = [self._segment(base) for base in _offsets(names, LOG_SUFFIX)]
-        snapshots = ProducerSnapshots(self._file_system, self._place.directory, _offsets(names, SNAPSHOT_SUFFIX))
+        snapshots = ProducerSnapshots(self._file_system, directory, _offsets(names, SNAPSHOT_SUFFIX))
         self._read_epochs()
         if not segments:
             segments = [self._new_segment(log_start_offset or Offset(0))]
@@ -120,7 +138,14 @@ class _Loader:
         producers = snapshots.state_at(rows, end, trusted=end if clean else recovery_point)
         snapshots.keep_only({segment.base_offset for segment in segments})
         return LogParts(
-            rows, self._epochs, producers, snapshots, start, end, end if clean else min(recovery_point, end)
+            rows,
+            self._epochs,
+            producers,
+            snapshots,
+            start,
+            end,
+            end if clean else min(recovery_point, end),
+            self._gaps,
         )
 
     @property
@@ -171,7 +196,7 @@ class _Loader:
                     if header.last_offset != indexed[0]:
                         raise CorruptRecordError(f"it ends with {header.last_offset}, the index says {indexed[0]}")
                     indexed = None
-                if header.base_offset != expected:
+                if not self._gaps.fit(header.base_offset, expected):
                     raise CorruptRecordError(f"its base offset is {header.base_offset}, not {expected}")
                 expected = header.next_offset
                 position += header.size_bytes
@@ -191,7 +216,7 @@ class _Loader:
             segment.load_largest()
         except CorruptFileError as error:
             logger.warning("log_index_rebuilt partition=%s path=%s error=%s", self._name, segment.path, error)
-            segment.rebuild_indexes()
+            segment.rebuild_indexes(self._gaps)
             segment.write_indexes(final=True)
 
     # -- after any other stop
@@ -204,7 +229,7 @@ class _Loader:
         expected = segments[first].base_offset
         for index in range(first, len(segments)):
             segment = segments[index]
-            flaw = f"base offset is not {expected}" if segment.base_offset != expected else ""
+            flaw = "" if self._gaps.fit(segment.base_offset, expected) else f"base offset is not {expected}"
             if not flaw:
                 expected, flaw = self._recover_segment(segment)
             elif index:
@@ -245,7 +270,7 @@ class _Loader:
             if header.last_offset - segment.base_offset > 2**31 - 1:
                 flaw = "its offset is too far from the segment's"
                 break
-            segment.note(position, header.size_bytes, header.last_offset, header.max_timestamp)
+            segment.note(position, header.size_bytes, header.last_offset, header.newest_timestamp)
             position += header.size_bytes
             expected = header.next_offset
         segment.size = position
@@ -256,7 +281,7 @@ class _Loader:
         return expected, flaw
 
     def _flaw(self, header: RecordBatchHeader, expected: int) -> str:
-        if header.base_offset != expected:
+        if not self._gaps.fit(header.base_offset, expected):
             return f"its base offset is {header.base_offset}, not {expected}"
         epoch = header.partition_leader_epoch
         if epoch < 0:
@@ -264,7 +289,7 @@ class _Loader:
         if self._epochs_known:
             known = self._epochs.epoch_for_offset(header.base_offset)
             if known is None and self._epochs.latest_epoch is None:
-                self._epochs.assign(LeaderEpoch(epoch), Offset(header.base_offset))
+                self._epochs.assign(LeaderEpoch(epoch), Offset(expected))
             elif known is not None and epoch != known:
                 # The checkpoint is written before the first batch of an epoch, so this is damage, or a truncation
                 # that the crash cut short.
@@ -273,7 +298,7 @@ class _Loader:
         latest = self._epochs.latest_epoch
         if latest is not None and epoch < latest:
             return f"its leader epoch is {epoch}, after {latest}"
-        self._epochs.assign(LeaderEpoch(epoch), Offset(header.base_offset))
+        self._epochs.assign(LeaderEpoch(epoch), Offset(expected))
         return ""
 
     # -- what goes with the batches
@@ -294,12 +319,13 @@ class _Loader:
         if not self._epochs_known:
             self._epochs = EpochCache()
             for segment in segments:
+                before_end = segment.base_offset
                 for _, header in segment.headers():
-                    if (
-                        header.partition_leader_epoch != self._epochs.latest_epoch
-                        and header.partition_leader_epoch >= 0
-                    ):
-                        self._epochs.assign(LeaderEpoch(header.partition_leader_epoch), Offset(header.base_offset))
+                    epoch = header.partition_leader_epoch
+                    if epoch != self._epochs.latest_epoch and epoch >= 0:
+                        # Whose the offsets of a gap were is not known: see `PartitionLog.append_as_follower`.
+                        self._epochs.assign(LeaderEpoch(epoch), Offset(before_end))
+                    before_end = header.next_offset
         self._epochs.truncate_from_end(end)
         self._epochs.truncate_from_start(start)
         if self._epochs.entries != (before or ()):

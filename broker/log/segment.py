@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ...proto.record_batch import HEADER_SIZE, Buffer, RecordBatchHeader, parse_header
@@ -10,6 +10,7 @@ from .descriptor_pool import DescriptorPool
 from .errors import CorruptFileError
 from .file_system import FileSystem, remove_if_present, sync_file, write_all
 from .log_config import LogConfig
+from .offset_gaps import OffsetGaps
 from .offset_index import OffsetIndex
 from .time_index import TimeIndex
 
@@ -18,13 +19,34 @@ INDEX_SUFFIX: Final = ".index"
 TIME_INDEX_SUFFIX: Final = ".timeindex"
 TRANSACTION_INDEX_SUFFIX: Final = ".txnindex"
 DELETED_SUFFIX: Final = ".deleted"
-_RELATIVE_OFFSET_MAX: Final = 2**31 - 1
+CLEANED_SUFFIX: Final = ".cleaned"
+SWAP_SUFFIX: Final = ".swap"
+RELATIVE_OFFSET_MAX: Final = 2**31 - 1
 _SCAN_BYTES: Final = 1 << 20
 
 
 def file_name(offset: int, suffix: str) -> str:
     """As Kafka names them: twenty digits, so that a listing is in order."""
     return f"{offset:020d}{suffix}"
+
+
+def scan_batches(pread: Callable[[int, int], bytes], size: int, position: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The batches of a file of `size` bytes from `position` on, to be checked, as (buffer, position in it): whole if
+    the file has them whole. `pread` is given position and size.
+    """
+    data, data_position = b"", position
+    while position < size:
+        at = position - data_position
+        need = min(HEADER_SIZE, size - position)
+        if len(data) - at >= HEADER_SIZE:
+            need = min(max(parse_header(data, at).size_bytes, HEADER_SIZE), size - position)
+        if len(data) - at < need:
+            data, data_position = pread(position, max(need, min(_SCAN_BYTES, size - position))), position
+            if len(data) < need:
+                return
+            continue
+        yield data, at
+        position += max(parse_header(data, at).size_bytes, HEADER_SIZE) if need >= HEADER_SIZE else need
 
 
 class Segment:
@@ -37,6 +59,7 @@ class Segment:
         "_descriptor",
         "_file_system",
         "_first_timestamp",
+        "_folder",
         "_interval",
         "_largest",
         "_pins",
@@ -58,13 +81,16 @@ class Segment:
         base_offset: int,
         config: LogConfig,
         now_ms: int,
+        *,
+        suffix: str = "",
     ) -> None:
+        """`suffix` comes behind the names of the three files as long as they are not in the log."""
         self._file_system = file_system
         self._pool = pool
         self.base_offset = base_offset
-        self.path = f"{folder}/{file_name(base_offset, LOG_SUFFIX)}"
-        index_path = f"{folder}/{file_name(base_offset, INDEX_SUFFIX)}"
-        time_index_path = f"{folder}/{file_name(base_offset, TIME_INDEX_SUFFIX)}"
+        self._folder = folder
+        self.path = self._path(LOG_SUFFIX + suffix)
+        index_path, time_index_path = self._path(INDEX_SUFFIX + suffix), self._path(TIME_INDEX_SUFFIX + suffix)
         self.offset_index = OffsetIndex(file_system, index_path, base_offset, config.segment_index_bytes)
         self.time_index = TimeIndex(file_system, time_index_path, base_offset, config.segment_index_bytes)
         self.size = 0
@@ -78,6 +104,9 @@ class Segment:
         self._close_wanted = False
         self.recently_used = False
         self.removed = False  # out of the log, by truncation or retention
+
+    def _path(self, suffix: str) -> str:
+        return f"{self._folder}/{file_name(self.base_offset, suffix)}"
 
     # -- the file
 
@@ -138,7 +167,7 @@ class Segment:
         `pending` bytes are to be appended before it.
         """
         filled = self.size + pending
-        if last_offset - self.base_offset > _RELATIVE_OFFSET_MAX or (filled and filled + size > config.segment_bytes):
+        if last_offset - self.base_offset > RELATIVE_OFFSET_MAX or (filled and filled + size > config.segment_bytes):
             return True
         return self.size > 0 and (
             self._age_ms(max_timestamp, now_ms) > config.segment_ms
@@ -150,10 +179,17 @@ class Segment:
         """As Kafka counts it: from the first batch's timestamp to the coming one's; without timestamps, by the
         clock.
         """
-        first = self._first_timestamp
-        if first is None:
-            first = self._first_timestamp = parse_header(self.pread(0, HEADER_SIZE)).max_timestamp
+        first = self.first_timestamp
         return max_timestamp - first if first >= 0 else now_ms - self._created_ms
+
+    @property
+    def first_timestamp(self) -> int:
+        """The largest timestamp of the first batch; -1 if it has none, or there is no batch."""
+        if self._first_timestamp is None:
+            if self.size < HEADER_SIZE:
+                return -1
+            self._first_timestamp = parse_header(self.pread(0, HEADER_SIZE)).max_timestamp
+        return self._first_timestamp
 
     def append(self, data: Buffer, size: int) -> None:
         """Writes at the end; the caller then calls `note` for each batch in it.
@@ -249,26 +285,11 @@ class Segment:
             position += header.size_bytes
 
     def scan(self, position: int = 0) -> Iterator[tuple[bytes, int]]:
-        """The batches from `position` on, to be checked, as (buffer, position in it): whole if the file has them
-        whole.
-        """
-        size = self.size
-        data, data_position = b"", position
-        while position < size:
-            at = position - data_position
-            need = min(HEADER_SIZE, size - position)
-            if len(data) - at >= HEADER_SIZE:
-                need = min(max(parse_header(data, at).size_bytes, HEADER_SIZE), size - position)
-            if len(data) - at < need:
-                data, data_position = self.pread(position, max(need, min(_SCAN_BYTES, size - position))), position
-                if len(data) < need:
-                    return
-                continue
-            yield data, at
-            position += max(parse_header(data, at).size_bytes, HEADER_SIZE) if need >= HEADER_SIZE else need
+        """The batches from `position` on, see `scan_batches`."""
+        return scan_batches(self.pread, self.size, position)
 
-    def locate(self, offset: int) -> tuple[int, int] | None:
-        """(position, base offset) of the batch that holds `offset`; None if it is not here.
+    def locate(self, offset: int, gaps: OffsetGaps) -> tuple[int, int] | None:
+        """(position, base offset) of the batch that holds `offset` or, in a gap, of the next; None if it is not here.
 
         :raises CorruptFileError: the index or a batch on the way cannot be right.
         """
@@ -279,7 +300,7 @@ class Segment:
                 if header.last_offset != indexed_last or header.magic != 2:
                     raise CorruptFileError(f"{self.offset_index.path} does not fit the log at position {at}")
                 indexed_last = None
-            elif header.base_offset != expected:
+            elif not gaps.fit(header.base_offset, expected):
                 raise CorruptFileError(f"base offset {header.base_offset}, not {expected}, at position {at}")
             if header.last_offset >= offset:
                 return at, header.base_offset
@@ -291,20 +312,19 @@ class Segment:
 
     # -- cutting and deleting
 
-    def truncate_to(self, offset: int) -> int:
-        """Cuts off the batch that holds `offset` and all after it; returns the new end offset of the segment.
-
-        :raises OSError: the disk failed. :raises CorruptFileError: as `locate`.
+    def end_before(self, position: int, base_offset: int) -> int:
+        """Where the batch before the one at `position` ends, whose base offset is given; the segment's own base if it
+        is the first.
         """
-        found = self.locate(offset)
-        if found is None:
-            return offset
-        position, base_offset = found
-        self.cut_at(position, base_offset)
-        return base_offset
+        end = self.base_offset
+        for at, header in self.headers(self.offset_index.lookup(base_offset - 1)[1]):
+            if at >= position:
+                break
+            end = header.next_offset
+        return end
 
     def cut_at(self, position: int, end_offset: int) -> None:
-        """Cuts the file at `position`, where the batch at `end_offset` begins."""
+        """Cuts the file at `position`; what is before it ends with `end_offset`."""
         self._file_system.truncate(self.descriptor(), position)
         self.size = position
         self.offset_index.truncate_to(end_offset)
@@ -314,17 +334,17 @@ class Segment:
             self._first_timestamp = None
         self._largest = largest = self.time_index.last()
         for _, header in self.headers(self.offset_index.lookup(largest[1])[1]):
-            if header.max_timestamp > self._largest[0]:
-                self._largest = (header.max_timestamp, header.last_offset)
+            if header.newest_timestamp > self._largest[0]:
+                self._largest = (header.newest_timestamp, header.last_offset)
 
-    def rebuild_indexes(self) -> None:
+    def rebuild_indexes(self, gaps: OffsetGaps) -> None:
         """Makes both indexes anew from the batches' headers, as far as these follow one another."""
         self.start_indexes()
         size, expected = self.size, self.base_offset
         for position, header in self.headers():
-            if header.base_offset != expected:
+            if not gaps.fit(header.base_offset, expected):
                 break
-            self.note(position, header.size_bytes, header.last_offset, header.max_timestamp)
+            self.note(position, header.size_bytes, header.last_offset, header.newest_timestamp)
             expected = header.next_offset
         self.size = size
 
@@ -345,6 +365,21 @@ class Segment:
                 self._file_system.replace(path, path + DELETED_SUFFIX)
                 renamed.append(path + DELETED_SUFFIX)
         return renamed
+
+    def rename_files(self, suffix: str) -> None:
+        """Gives the files other suffixes, the log file last; "" is for those in the log. What is open stays open."""
+        for index, kind in ((self.offset_index, INDEX_SUFFIX), (self.time_index, TIME_INDEX_SUFFIX)):
+            path = self._path(kind + suffix)
+            self._file_system.replace(index.path, path)
+            index.path = path
+        path = self._path(LOG_SUFFIX + suffix)
+        self._file_system.replace(self.path, path)
+        self.path = path
+
+    def adopt(self, pool: DescriptorPool) -> None:
+        """The segment was made by a thread of its own; from now on its file counts with those of the log."""
+        self.close_file()
+        self._pool = pool
 
     def remove(self) -> None:
         """Removes the files at once."""

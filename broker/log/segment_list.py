@@ -49,6 +49,10 @@ class SegmentList:
         """The end offset of each segment."""
         return [*(Offset(base) for base in self._bases[1:]), log_end_offset]
 
+    def end_of(self, segment: Segment) -> int:
+        """Where a segment that is not the active one ends: the base offset of the next."""
+        return self._bases[self._segments.index(segment) + 1]
+
     def add(self, segment: Segment) -> None:
         """Puts a new active segment behind the others."""
         self._segments.append(segment)
@@ -71,6 +75,19 @@ class SegmentList:
             self._bases.pop()
         self.add(segment)
         segment.create()
+
+    def replace(self, old: Sequence[Segment], new: Segment) -> None:
+        """Puts `new` in the place of `old`, which follow one another and of which the first has its base offset."""
+        first = self._segments.index(old[0])
+        self._segments[first : first + len(old)] = [new]
+        self._bases[first : first + len(old)] = [new.base_offset]
+
+    def holds(self, run: Sequence[Segment]) -> bool:
+        """True if these very segments are here, one behind the other, and none is the active one."""
+        if run[0] not in self._segments or self.active in run:
+            return False
+        first = self._segments.index(run[0])
+        return self._segments[first : first + len(run)] == list(run)
 
     def take_first(self) -> Segment:
         """Takes the first one out of the list; its files stay."""

@@ -236,6 +236,7 @@ class LeaderSession:
         log = partition.log
         if position.fetch_offset >= log.log_end_offset:
             return 0
+        data.offset_gaps = log.offset_gaps.allowed
         try:
             data.records = log.read(
                 position.fetch_offset,

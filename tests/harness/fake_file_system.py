@@ -45,6 +45,7 @@ class FakeFileSystem:
         self.now_ms = 0
         self.capacity: int | None = None
         self.bytes_until_kill: int | None = None
+        self.changes_until_kill: int | None = None  # calls that change something on the disk
         self.syncs = 0
         self.sync_gate = threading.Event()  # cleared: syncs of segments wait for it
         self.sync_gate.set()
@@ -94,7 +95,13 @@ class FakeFileSystem:
         self._open.clear()
         for file in self.files.values():
             file.locked = False
-        self.bytes_until_kill = None
+        self.bytes_until_kill = self.changes_until_kill = None
+
+    def _step(self) -> None:
+        if self.changes_until_kill is not None:
+            if not self.changes_until_kill:
+                raise Killed
+            self.changes_until_kill -= 1
 
     def power_cut(self, random: Random) -> None:
         """The machine is gone: unsynced bytes and names survive in part, or not."""
@@ -131,6 +138,8 @@ class FakeFileSystem:
     def open(self, path: str, *, create: bool = False) -> int:
         self._maybe_fail("open", path)
         if path not in self.files:
+            if create:
+                self._step()
             if not create or _parent(path) not in self.folders:
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
             self.files[path] = _File(modified_ms=self.now_ms)
@@ -150,6 +159,7 @@ class FakeFileSystem:
     def pwrite(self, descriptor: int, data: Buffer, position: int, /) -> int:
         file, path = self._open[descriptor]
         self._maybe_fail("pwrite", path)
+        self._step()
         content = bytes(data)
         if self.capacity is not None:
             room = max(self.capacity - self.used, 0)
@@ -170,6 +180,7 @@ class FakeFileSystem:
     def truncate(self, descriptor: int, size: int, /) -> None:
         file, path = self._open[descriptor]
         self._maybe_fail("truncate", path)
+        self._step()
         file.data.extend(bytes(max(size - len(file.data), 0)))
         del file.data[size:]
         file.modified_ms = self.now_ms
@@ -181,11 +192,13 @@ class FakeFileSystem:
             self.sync_began.set()
             assert self.sync_gate.wait(30)
         self._maybe_fail("sync", path)
+        self._step()
         self.syncs += 1
         file.durable = content
 
     def sync_folder(self, path: str) -> None:
         self._maybe_fail("sync_folder", path)
+        self._step()
         if path not in self.folders:
             raise FileNotFoundError(errno.ENOENT, "no such folder", path)
         self._durable_names[path] = {name: file for name, file in self.files.items() if _parent(name) == path}
@@ -194,6 +207,10 @@ class FakeFileSystem:
     def status(self, path: str) -> FileStatus | None:
         file = self.files.get(path)
         return None if file is None else FileStatus(len(file.data), file.modified_ms)
+
+    def set_modified(self, path: str, modified_ms: int) -> None:
+        self._step()
+        self.files[path].modified_ms = modified_ms
 
     def is_folder(self, path: str) -> bool:
         return path in self.folders
@@ -209,6 +226,7 @@ class FakeFileSystem:
 
     def replace(self, source: str, target: str, /) -> None:
         self._maybe_fail("replace", source)
+        self._step()
         if source in self.folders:
             self.folders = {_moved(path, source, target) for path in self.folders}
             self.files = {_moved(path, source, target): file for path, file in self.files.items()}
@@ -217,6 +235,7 @@ class FakeFileSystem:
 
     def remove(self, path: str, /) -> None:
         self._maybe_fail("remove", path)
+        self._step()
         if path not in self.files:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         del self.files[path]
