@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 from ...proto.errors import ErrorCode
@@ -329,7 +330,9 @@ def _all(request: OffsetCommitRequest, error: ErrorCode) -> OffsetCommitAnswer:
 
 def _fetched(request: OffsetFetchRequest, offsets: Mapping[TopicPartition, OffsetValue]) -> OffsetFetchAnswer:
     if request.partitions is None:
-        return OffsetFetchAnswer(ErrorCode.NONE, tuple(_committed(each, value) for each, value in offsets.items()))
+        return OffsetFetchAnswer(
+            ErrorCode.NONE, tuple(_committed(each, value) for each, value in sorted(offsets.items(), key=itemgetter(0)))
+        )
     asked = (TopicPartition(*each) for each in request.partitions)
     return OffsetFetchAnswer(ErrorCode.NONE, tuple(_committed(each, offsets.get(each)) for each in asked))
 
