@@ -45,6 +45,7 @@ _FROM: Final = {
 }
 """To each state, from which ones; the table above."""
 
+_REASON_MAX: Final = 400
 _POSTPONED_MS_MIN: Final = 1_000
 """A rebalance that nobody joined is looked at again after the rebalance time-out, but not more often than this."""
 
@@ -193,8 +194,8 @@ class Rebalance:
         was_empty = self.state is GroupState.EMPTY
         self._transition(GroupState.PREPARING_REBALANCE)
         logger.info(
-            "group_rebalance_began group=%s generation=%d members=%d reason=%s",
-            *(self.group_id, self.generation_id, len(self.members), reason),
+            "group_rebalance_began group=%s generation=%d members=%d reason=%r",
+            *(self.group_id, self.generation_id, len(self.members), reason[:_REASON_MAX]),
         )
         if was_empty:
             self._begin_initial(now_ms)
@@ -237,7 +238,7 @@ class Rebalance:
             self.remove_member(member)
         if late:
             names = ",".join(member.member_id for member in late[:10])
-            logger.info("group_members_did_not_join group=%s count=%d members=%s", self.group_id, len(late), names)
+            logger.info("group_members_did_not_join group=%s count=%d members=%r", self.group_id, len(late), names)
         if not self.members.elect_joined_leader() and len(self.members):
             logger.warning("group_rebalance_postponed group=%s members=%d", self.group_id, len(self.members))
             self._set_join_deadline(now_ms + max(self.members.rebalance_timeout_ms, _POSTPONED_MS_MIN))
@@ -295,7 +296,7 @@ class Rebalance:
         left_out = [member_id for member_id in mine if member_id not in assignments]
         if left_out:
             logger.warning(
-                "group_members_without_assignment group=%s generation=%d count=%d members=%s",
+                "group_members_without_assignment group=%s generation=%d count=%d members=%r",
                 *(self.group_id, self.generation_id, len(left_out), ",".join(left_out[:10])),
             )
         self.append(self.record(mine), AssignmentAppend(self, self.generation_id, mine))
@@ -380,7 +381,7 @@ class Rebalance:
             if member.member_id in self.members and not member.waits:
                 self.expire(member, now_ms)
         for member_id in [member_id for member_id, end in self.members.pending.items() if end <= now_ms]:
-            logger.info("group_pending_member_expired group=%s member=%s", self.group_id, member_id)
+            logger.info("group_pending_member_expired group=%s member=%r", self.group_id, member_id)
             self.members.remove(member_id)
             self.maybe_complete(now_ms)
         if self._join_deadline_ms is not None and self._join_deadline_ms <= now_ms:
@@ -392,7 +393,7 @@ class Rebalance:
 
     def expire(self, member: Member, now_ms: int) -> None:
         """Its session is over: it is taken out, and the others share its part."""
-        logger.info("group_member_expired group=%s member=%s", self.group_id, member.member_id)
+        logger.info("group_member_expired group=%s member=%r", self.group_id, member.member_id)
         self.remove_member(member)
         self.members_changed(now_ms, f"the session of {member.member_id} expired")
 

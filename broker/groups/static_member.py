@@ -28,7 +28,7 @@ def replace_static_member(rebalance: Rebalance, request: JoinRequest, new_id: st
     old = members[old_id or ""]
     leader_before = members.leader_id or ""
     logger.info(
-        "group_static_member_replaced group=%s instance=%s old=%s new=%s",
+        "group_static_member_replaced group=%s instance=%r old=%r new=%r",
         *(request.group_id, instance_id, old.member_id, new_id),
     )
     if old.join_ticket is not None:
