@@ -6,33 +6,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..proto.errors import (
+    CommitFailedError,
     CorruptRecordError,
     IllegalStateError,
     KafkaConfigurationError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
+    WakeupError,
 )
 from ..proto.identifiers import TopicPartition
 from .structs import (
     ClusterInfo,
     ConfigResource,
     ConfigResourceType,
+    ConsumerGroupMetadata,
+    ConsumerRebalanceListener,
     ConsumerRecord,
     NewPartitions,
     NewTopic,
+    OffsetAndMetadata,
     OffsetAndTimestamp,
     RecordMetadata,
 )
 
 if TYPE_CHECKING:
     from .admin import Admin, AsyncAdmin
+    from .assignors import Assignor, RangePartitionAssignor, RoundRobinPartitionAssignor
     from .consumer import AsyncConsumer, Consumer
     from .delivery_future import DeliveryFuture
     from .producer import AsyncProducer, Producer
+    from .sticky_assignor import CooperativeStickyAssignor, StickyPartitionAssignor
 
     KafkaAdminClient = Admin
     KafkaConsumer = Consumer
@@ -41,27 +49,37 @@ if TYPE_CHECKING:
 # These import grpc, a tenth of a second and more: only who uses one waits for it.
 _LAZY = {
     "Admin": ("admin", "Admin"),
+    "Assignor": ("assignors", "Assignor"),
     "AsyncAdmin": ("admin", "AsyncAdmin"),
     "AsyncConsumer": ("consumer", "AsyncConsumer"),
     "AsyncProducer": ("producer", "AsyncProducer"),
     "Consumer": ("consumer", "Consumer"),
+    "CooperativeStickyAssignor": ("sticky_assignor", "CooperativeStickyAssignor"),
     "DeliveryFuture": ("delivery_future", "DeliveryFuture"),
     "KafkaAdminClient": ("admin", "Admin"),
     "KafkaConsumer": ("consumer", "Consumer"),
     "KafkaProducer": ("producer", "Producer"),
     "Producer": ("producer", "Producer"),
+    "RangePartitionAssignor": ("assignors", "RangePartitionAssignor"),
+    "RoundRobinPartitionAssignor": ("assignors", "RoundRobinPartitionAssignor"),
+    "StickyPartitionAssignor": ("sticky_assignor", "StickyPartitionAssignor"),
 }
 
 __all__ = [
     "Admin",
+    "Assignor",
     "AsyncAdmin",
     "AsyncConsumer",
     "AsyncProducer",
     "ClusterInfo",
+    "CommitFailedError",
     "ConfigResource",
     "ConfigResourceType",
     "Consumer",
+    "ConsumerGroupMetadata",
+    "ConsumerRebalanceListener",
     "ConsumerRecord",
+    "CooperativeStickyAssignor",
     "CorruptRecordError",
     "DeliveryFuture",
     "IllegalStateError",
@@ -74,13 +92,19 @@ __all__ = [
     "MessageSizeTooLargeError",
     "NewPartitions",
     "NewTopic",
+    "NoOffsetForPartitionError",
+    "OffsetAndMetadata",
     "OffsetAndTimestamp",
     "OffsetOutOfRangeError",
     "Producer",
+    "RangePartitionAssignor",
     "RecordMetadata",
+    "RoundRobinPartitionAssignor",
+    "StickyPartitionAssignor",
     "TopicAlreadyExistsError",
     "TopicPartition",
     "UnknownTopicOrPartitionError",
+    "WakeupError",
 ]
 
 

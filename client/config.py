@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from ..proto.errors import KafkaConfigurationError, KafkaError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX
+from .assignors import Assignor, RangePartitionAssignor, RoundRobinPartitionAssignor
 from .metadata_cache import BrokerAddress
 from .partitioner import Partitioner
+from .sticky_assignor import CooperativeStickyAssignor, StickyPartitionAssignor
 
 BOOTSTRAP_SERVERS_VARIABLE: Final = "KLAMM_BOOTSTRAP_SERVERS"
 DEFAULT_BOOTSTRAP_SERVERS: Final = "127.0.0.1:9192,127.0.0.1:9193,127.0.0.1:9194"
@@ -23,6 +25,16 @@ _FETCH_SIZE_MAX: Final = 15 * 1024 * 1024
 """Asked for at most: the answer may exceed it by one batch, and both must fit a gRPC message."""
 _INT32_MAX: Final = 2**31 - 1
 _COMPRESSIONS: Final = (None, "none", "gzip", "snappy", "lz4", "zstd")
+_NAME_LENGTH_MAX: Final = 249
+ASSIGNORS: Final[dict[str, type[Assignor]]] = {
+    assignor.name: assignor
+    for assignor in (
+        RangePartitionAssignor,
+        RoundRobinPartitionAssignor,
+        StickyPartitionAssignor,
+        CooperativeStickyAssignor,
+    )
+}
 _OFFSET_RESETS: Final = ("earliest", "latest", "none")
 
 Serializer = Callable[[Any], bytes | None]
@@ -100,6 +112,16 @@ class ConsumerConfig(CommonConfig):
     default_api_timeout_ms: int
     metadata_max_age_ms: int
     retry_backoff_ms: int
+    group_id: str | None
+    group_instance_id: str | None
+    enable_auto_commit: bool
+    auto_commit_interval_ms: int
+    default_offset_commit_callback: Callable[..., Any] | None
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+    max_poll_interval_ms: int
+    partition_assignment_strategy: tuple[Assignor, ...]
+    exclude_internal_topics: bool
 
 
 _COMMON_DEFAULTS: Final[dict[str, Any]] = {
@@ -141,6 +163,17 @@ _CONSUMER_DEFAULTS: Final[dict[str, Any]] = _COMMON_DEFAULTS | {
     "default_api_timeout_ms": 60_000,
     "metadata_max_age_ms": 300_000,
     "retry_backoff_ms": 20,
+    "group_id": None,
+    "group_instance_id": None,
+    "enable_auto_commit": True,
+    "auto_commit_interval_ms": 5_000,
+    "default_offset_commit_callback": None,
+    "session_timeout_ms": 45_000,
+    "heartbeat_interval_ms": 3_000,
+    "max_poll_interval_ms": 300_000,
+    # As kafka-python's consumer; Java's is ["range", "cooperative-sticky"].
+    "partition_assignment_strategy": ("range", "roundrobin"),
+    "exclude_internal_topics": True,
 }
 
 
@@ -193,17 +226,11 @@ def _check_idempotence(values: dict[str, Any]) -> None:
 
 def consumer_config(arguments: dict[str, Any]) -> ConsumerConfig:
     """Checks a consumer's keyword arguments. :raises KafkaConfigurationError: names the one that is wrong."""
-    if arguments.get("group_id") is not None:
-        raise KafkaConfigurationError(
-            "group_id: this version has no consumer groups yet; leave it out, and the consumer reads every partition "
-            "of its topics, or choose partitions with assign()"
-        )
-    for name in ("group_id", "enable_auto_commit"):
-        arguments.pop(name, None)
     values = _with_defaults("Consumer", arguments, _CONSUMER_DEFAULTS)
     _check_common(values)
-    for name in ("key_deserializer", "value_deserializer"):
+    for name in ("key_deserializer", "value_deserializer", "default_offset_commit_callback"):
         values[name] = _callable(name, values[name])
+    _check_group(values)
     _one_of(values, "auto_offset_reset", _OFFSET_RESETS)
     _one_of(values, "isolation_level", ("read_uncommitted", "read_committed"))
     _whole(values, "max_poll_records", 1)
@@ -221,6 +248,41 @@ def consumer_config(arguments: dict[str, Any]) -> ConsumerConfig:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
         raise _wrong("consumer_timeout_ms", timeout, 'a number of milliseconds, or float("inf")')
     return ConsumerConfig(**values)
+
+
+def _check_group(values: dict[str, Any]) -> None:
+    for name in ("group_id", "group_instance_id"):
+        value = values[name]
+        if value is not None and (not isinstance(value, str) or not value.strip() or len(value) > _NAME_LENGTH_MAX):
+            raise _wrong(name, value, f"a string of 1 to {_NAME_LENGTH_MAX} characters, or None")
+    if values["group_instance_id"] is not None and values["group_id"] is None:
+        raise KafkaConfigurationError("group_instance_id: needs a group_id")
+    _boolean(values, "enable_auto_commit")
+    _boolean(values, "exclude_internal_topics")
+    _whole(values, "auto_commit_interval_ms", 0)
+    _whole(values, "session_timeout_ms", 1)
+    _whole(values, "heartbeat_interval_ms", 1)
+    _whole(values, "max_poll_interval_ms", 1)
+    if values["heartbeat_interval_ms"] >= values["session_timeout_ms"]:
+        raise _wrong("heartbeat_interval_ms", values["heartbeat_interval_ms"], "less than session_timeout_ms")
+    values["partition_assignment_strategy"] = _assignors(values["partition_assignment_strategy"])
+
+
+def _assignors(strategy: Any) -> tuple[Assignor, ...]:
+    """The assignors that the argument names, made for one consumer: they remember what it was given."""
+    entries = [strategy] if isinstance(strategy, str | Assignor | type) else list(strategy or ())
+    made: list[Assignor] = []
+    for entry in entries:
+        known = ASSIGNORS.get(entry) if isinstance(entry, str) else entry
+        if isinstance(known, type) and issubclass(known, Assignor):
+            known = known()
+        if not isinstance(known, Assignor):
+            names = ", ".join(repr(name) for name in ASSIGNORS)
+            raise _wrong("partition_assignment_strategy", entry, f"one of {names}, or an Assignor")
+        made.append(known)
+    if not made or len({assignor.name for assignor in made}) < len(made):
+        raise _wrong("partition_assignment_strategy", strategy, "at least one assignor, none of them twice")
+    return tuple(made)
 
 
 def admin_config(arguments: dict[str, Any]) -> CommonConfig:

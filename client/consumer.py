@@ -1,36 +1,52 @@
 """Consumer and AsyncConsumer: the same core, one for a thread, one for an event loop.
 
-There are no consumer groups yet: a consumer reads every partition of its topics, or those that `assign` names, and
-keeps its positions to itself. `group_id`, `commit` and `committed` come with groups; asking for one is an error that
-says so.
+With a `group_id` a consumer shares the partitions of its topics with the other members of its group and commits
+offsets; without one it reads every partition of its topics, or those that `assign` names, and keeps its positions to
+itself.
+
+    with Consumer("orders", group_id="billing", auto_offset_reset="earliest") as consumer:
+        for record in consumer:
+            print(record.partition, record.offset, record.value)
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import logging
 import math
 import os
+import re
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Collection, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Self
 
-from ..proto.errors import IllegalStateError, KafkaError, UnsupportedVersionError
+from ..proto.errors import IllegalStateError, KafkaError, WakeupError
 from ..proto.identifiers import TopicPartition
 from .config import ConsumerConfig, consumer_config
 from .consumer_core import ConsumerCore, Polled
+from .consumer_group import ConsumerGroup, offsets_given
+from .group_offsets import CommitCallback
 from .loop_thread import loop_thread
 from .positions import EARLIEST, LATEST, PartitionPosition
-from .structs import ConsumerRecord, OffsetAndTimestamp
+from .rebalance import OnLoop, Steps
+from .structs import (
+    ConsumerGroupMetadata,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    OffsetAndMetadata,
+    OffsetAndTimestamp,
+)
 
 logger = logging.getLogger(__name__)
 
 Partition = TopicPartition | tuple[str, int]
-_NO_GROUPS: Final = "this version has no consumer groups yet, and so no committed offsets"
+GivenOffsets = Mapping[TopicPartition, OffsetAndMetadata | int]
 
 
 class _ConsumerBase:
@@ -55,18 +71,59 @@ class _ConsumerBase:
         """The partitions that are read now."""
         return set(self._of_core().positions)
 
-    def subscribe(self, topics: Iterable[str]) -> None:
-        """Reads every partition of these topics, and no others, from now on."""
+    def subscribe(
+        self,
+        topics: Iterable[str] = (),
+        pattern: str | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> None:
+        """Reads these topics, or all whose name begins as the regular expression says, and no others, from now on.
+
+        In a group the partitions come with the next calls of `poll`; the listener is told of each that comes and goes.
+
+        :raises IllegalStateError: partitions were assigned by hand. :raises KafkaError: an argument is wrong.
+        """
         core = self._of_core()
-        core.subscribe([topics] if isinstance(topics, str) else topics)
+        names = [topics] if isinstance(topics, str) else list(topics)
+        if bool(names) == (pattern is not None):
+            raise KafkaError("subscribe: give topics or a pattern, one of them")
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise KafkaError(f"subscribe: {name!r} is not a topic's name")
+        if listener is not None and not all(
+            callable(getattr(listener, method, None)) for method in ("on_partitions_revoked", "on_partitions_assigned")
+        ):
+            raise KafkaError(f"subscribe: {listener!r} is not a ConsumerRebalanceListener")
+        try:
+            compiled = None if pattern is None else re.compile(pattern)
+        except re.error as error:
+            raise KafkaError(f"subscribe: pattern {pattern!r} is not a regular expression: {error}") from None
+        core.subscribe(names, compiled, listener)
 
     def subscription(self) -> set[str]:
-        """The topics subscribed to."""
+        """The topics subscribed to; under a pattern, those that match now."""
         return set(self._of_core().subscribed)
 
-    def unsubscribe(self) -> None:
-        """Reads nothing from now on."""
-        self._of_core().assign(())
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """The membership as it is; without a group, one that names none."""
+        group = self._of_core().group
+        return ConsumerGroupMetadata(None) if group is None else group.member.metadata
+
+    consumer_group_metadata = group_metadata
+
+    def wakeup(self) -> None:
+        """From any thread: ends the `poll` under way, or the next one, with a WakeupError."""
+        core = self._of_core()
+        core.woken = True
+        self._on_wakeup()
+
+    def _on_wakeup(self) -> None:
+        raise NotImplementedError
+
+    def _check_wakeup(self, core: ConsumerCore) -> None:
+        if core.woken:
+            core.woken = False
+            raise WakeupError("wakeup() was called")
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Goes on at `offset`. :raises IllegalStateError: the partition is not assigned."""
@@ -102,13 +159,14 @@ class _ConsumerBase:
         """The high watermark as the last fetch told it; None before the first."""
         return self._of_core().of(partition).high_watermark
 
-    def commit(self, *_: Any, **__: Any) -> NoReturn:
-        """:raises UnsupportedVersionError: always, until there are groups."""
-        raise UnsupportedVersionError(f"commit: {_NO_GROUPS}")
+    def _group(self, what: str) -> ConsumerGroup:
+        group = self._of_core().group
+        if group is None:
+            raise IllegalStateError(f"{what}: the consumer has no group_id, and so no committed offsets")
+        return group
 
-    def committed(self, *_: Any, **__: Any) -> NoReturn:
-        """:raises UnsupportedVersionError: always, until there are groups."""
-        raise UnsupportedVersionError(f"committed: {_NO_GROUPS}")
+    def _to_commit(self, group: ConsumerGroup, offsets: GivenOffsets | None) -> dict[TopicPartition, OffsetAndMetadata]:
+        return group.offsets.consumed() if offsets is None else offsets_given(offsets)
 
     def _records_max(self, max_records: int | None) -> int:
         if max_records is None:
@@ -118,7 +176,7 @@ class _ConsumerBase:
         return max_records
 
     def _check_assigned(self, core: ConsumerCore) -> None:
-        if not core.positions and not core.subscribed:
+        if not core.positions and not core.is_subscribed:
             raise IllegalStateError("nothing to read: name topics when making the consumer, or call assign()")
 
 
@@ -152,23 +210,105 @@ class Consumer(_ConsumerBase):
         core = self._of_core()
         self._check_assigned(core)
         records_max = self._records_max(max_records)
-        polled = core.take(records_max)
-        if polled or timeout_ms <= 0:
-            return polled
-        self._thread.check()
-        deadline = time.monotonic() + timeout_ms / 1000
-        while not polled:
-            with self._ready:
-                remaining = deadline - time.monotonic()
-                if not core.has_data and (remaining <= 0 or not self._wait(core, remaining)):
-                    return {}
-            polled = core.take(records_max)
-            if not polled and time.monotonic() >= deadline:
-                return {}
-        return polled
+        group = core.group
+        if group is None:
+            return self._poll(core, None, timeout_ms, records_max)
+        group.poll_begins()
+        try:
+            return self._poll(core, group, timeout_ms, records_max)
+        finally:
+            group.poll_ends()
 
-    def _wait(self, core: ConsumerCore, seconds: float) -> bool:
-        return self._ready.wait_for(lambda: core.has_data, min(seconds, 3600))
+    def _poll(self, core: ConsumerCore, group: ConsumerGroup | None, timeout_ms: float, records_max: int) -> Polled:
+        deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms > 0 else 0.0
+        while True:
+            self._check_wakeup(core)
+            if group is not None:
+                if group.has_work:
+                    self._drive(group.poll_steps())
+                group.maybe_auto_commit()
+            polled = core.take(records_max)
+            if polled or not deadline or (remaining := deadline - time.monotonic()) <= 0:
+                return polled
+            self._thread.check()
+            self._wait(core, group, remaining)
+
+    def _wait(self, core: ConsumerCore, group: ConsumerGroup | None, seconds: float) -> None:
+        due = None if group is None else group.auto_commit_due_in_s()
+        seconds = min(seconds, 3600) if due is None else min(seconds, due, 3600)
+        with self._ready:
+            self._ready.wait_for(lambda: core.has_data or (group is not None and group.has_work), seconds)
+
+    def _on_wakeup(self) -> None:
+        self._on_data()
+
+    def _drive(self, steps: Steps) -> None:
+        """Carries out steps: on the loop, waiting here for it, or in this thread."""
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                step = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration:
+                return
+            answer = error = None
+            try:
+                if isinstance(step, OnLoop):
+                    answer = self._thread.run(step.call())
+                else:
+                    answer = step.function(*step.arguments)
+                    if asyncio.iscoroutine(answer):
+                        answer.close()
+                        raise KafkaError(f"{step.function!r} is a coroutine function: only an AsyncConsumer awaits it")
+            except Exception as failure:  # noqa: BLE001  # whose step it is decides, and raises what it does not expect
+                error = failure
+
+    def commit(self, offsets: GivenOffsets | None = None, timeout_ms: float | None = None) -> None:
+        """Commits these offsets, or those of everything given out; returns when it is done.
+
+            consumer.commit({TopicPartition("orders", 0): OffsetAndMetadata(record.offset + 1, "", None)})
+
+        :raises CommitFailedError: the consumer is no member of its group's generation any more, or the group
+            rebalances; `poll` takes part in that. :raises KafkaTimeoutError: no coordinator took it in time; whether it
+            holds is not known. :raises IllegalStateError: there is no group_id.
+        """
+        group = self._group("commit")
+        timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
+        self._thread.run(group.offsets.commit(self._to_commit(group, offsets), timeout_ms))
+        self._drive(group.rebalance.completed_commits())
+
+    def commit_async(self, offsets: GivenOffsets | None = None, callback: CommitCallback | None = None) -> Future[None]:
+        """Begins to commit and returns at once.
+
+        `callback(offsets, error)` is called by a later `poll`, `commit` or `close`, in their thread; `error` is None if
+        all is well. Commits are carried out in the order in which they were asked for.
+        """
+        group = self._group("commit_async")
+        given = self._to_commit(group, offsets)
+        self._thread.check()
+        timeout_ms = self._config.default_api_timeout_ms
+        callback = group.commit_callback(callback)
+        return asyncio.run_coroutine_threadsafe(
+            group.offsets.commit_soon(given, callback, timeout_ms), self._thread.loop
+        )
+
+    def committed(
+        self, partition: Partition, metadata: bool = False, timeout_ms: float | None = None
+    ) -> int | OffsetAndMetadata | None:
+        """The offset that the group has committed, with `metadata=True` all of it; None if it has committed none."""
+        group = self._group("committed")
+        timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
+        found = self._thread.run(group.committed(TopicPartition(*partition), timeout_ms))
+        return found if found is None or metadata else found.offset
+
+    def unsubscribe(self) -> None:
+        """Reads nothing from now on; a member commits, under auto-commit, and leaves its group."""
+        core = self._of_core()
+        try:
+            if core.group is not None:
+                self._drive(core.group.close_steps("the consumer has unsubscribed", autocommit=True))
+        finally:
+            core.unsubscribe()
 
     def __iter__(self) -> Self:
         return self
@@ -230,11 +370,22 @@ class Consumer(_ConsumerBase):
             return False
         return True
 
-    def close(self) -> None:
-        """Stops reading. Again: does nothing."""
+    def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
+        """Stops reading; a member commits, under auto-commit, and leaves its group. Again: does nothing.
+
+        A static member (`group_instance_id`) does not leave: within `session_timeout_ms` it may come back and find its
+        partitions as they were. `timeout_ms` limits the commit. :raises KafkaError: a rebalance listener failed.
+        """
         _open_consumers.discard(self)
-        if not self._core.closed:
-            self._thread.run(self._core.close())
+        core = self._core
+        if core.closed:
+            return
+        try:
+            if core.group is not None:
+                steps = core.group.close_steps("the consumer closes", autocommit=autocommit, timeout_ms=timeout_ms)
+                self._drive(steps)
+        finally:
+            self._thread.run(core.close())
 
     def __enter__(self) -> Self:
         return self
@@ -254,11 +405,13 @@ class AsyncConsumer(_ConsumerBase):
         self._topics = topics
         self._core: ConsumerCore | None = None
         self._ready: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Binds the consumer to the running event loop."""
         if self._core is None:
             self._ready = asyncio.Event()
+            self._loop = asyncio.get_running_loop()
             self._core = await _make_core(self._config, self._ready.set)
             await self._core.begin(self._topics)
 
@@ -267,20 +420,97 @@ class AsyncConsumer(_ConsumerBase):
         core = self._of_core()
         self._check_assigned(core)
         records_max = self._records_max(max_records)
+        group = core.group
+        if group is None:
+            return await self._poll(core, None, timeout_ms, records_max)
+        group.poll_begins()
+        try:
+            return await self._poll(core, group, timeout_ms, records_max)
+        finally:
+            group.poll_ends()
+
+    async def _poll(
+        self, core: ConsumerCore, group: ConsumerGroup | None, timeout_ms: float, records_max: int
+    ) -> Polled:
         assert self._ready is not None
         deadline = time.monotonic() + timeout_ms / 1000
         while True:
             self._ready.clear()
+            self._check_wakeup(core)
+            if group is not None:
+                if group.has_work:
+                    await self._drive(group.poll_steps())
+                group.maybe_auto_commit()
             polled = core.take(records_max)
             remaining = deadline - time.monotonic()
             if polled or remaining <= 0:
                 return polled
-            if not core.has_data:
+            if not core.has_data and (group is None or not group.has_work):
+                due = None if group is None else group.auto_commit_due_in_s()
                 try:
-                    async with asyncio.timeout(remaining):
+                    async with asyncio.timeout(remaining if due is None else min(remaining, due)):
                         await self._ready.wait()
                 except TimeoutError:
-                    return {}
+                    continue
+
+    def _on_wakeup(self) -> None:
+        assert self._ready is not None and self._loop is not None
+        self._loop.call_soon_threadsafe(self._ready.set)
+
+    async def _drive(self, steps: Steps) -> None:
+        """As `Consumer._drive`; what a user's function gives is awaited where it can be."""
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                step = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration:
+                return
+            answer = error = None
+            try:
+                answer = await step.call() if isinstance(step, OnLoop) else step.function(*step.arguments)
+                if not isinstance(step, OnLoop) and inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception as failure:  # noqa: BLE001  # whose step it is decides, and raises what it does not expect
+                error = failure
+
+    async def commit(self, offsets: GivenOffsets | None = None, timeout_ms: float | None = None) -> None:
+        """As `Consumer.commit`."""
+        group = self._group("commit")
+        timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
+        await group.offsets.commit(self._to_commit(group, offsets), timeout_ms)
+        await self._drive(group.rebalance.completed_commits())
+
+    def commit_async(
+        self, offsets: GivenOffsets | None = None, callback: CommitCallback | None = None
+    ) -> asyncio.Task[None]:
+        """As `Consumer.commit_async`."""
+        group = self._group("commit_async")
+        begun = group.offsets.commit_soon(
+            self._to_commit(group, offsets), group.commit_callback(callback), self._config.default_api_timeout_ms
+        )
+        return group.offsets.keep(begun)
+
+    async def committed(
+        self, partition: Partition, metadata: bool = False, timeout_ms: float | None = None
+    ) -> int | OffsetAndMetadata | None:
+        """As `Consumer.committed`."""
+        group = self._group("committed")
+        timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
+        found = await group.committed(TopicPartition(*partition), timeout_ms)
+        return found if found is None or metadata else found.offset
+
+    def unsubscribe(self) -> Awaitable[None]:
+        """As `Consumer.unsubscribe`; in a group, await it. Without one, it is done at once."""
+        return asyncio.ensure_future(self._unsubscribe())
+
+    async def _unsubscribe(self) -> None:
+        core = self._of_core()
+        try:
+            if core.group is not None:
+                await self._drive(core.group.close_steps("the consumer has unsubscribed", autocommit=True))
+        finally:
+            core.unsubscribe()
 
     getmany = poll
 
@@ -332,10 +562,17 @@ class AsyncConsumer(_ConsumerBase):
         """As `Consumer.topics`."""
         return await self._of_core().topics()
 
-    async def close(self) -> None:
+    async def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """As `Consumer.close`."""
-        if self._core is not None and not self._core.closed:
-            await self._core.close()
+        core = self._core
+        if core is None or core.closed:
+            return
+        try:
+            if core.group is not None:
+                steps = core.group.close_steps("the consumer closes", autocommit=autocommit, timeout_ms=timeout_ms)
+                await self._drive(steps)
+        finally:
+            await core.close()
 
     stop = close
 
@@ -357,6 +594,7 @@ def _hold(core: ConsumerCore, polled: Polled) -> list[Generator[ConsumerRecord, 
         if position is not None:
             held.append(_one_by_one(core, position, records, position.moves, position.position))
             position.position = records[0].offset
+            position.position_epoch = None
     return held
 
 
@@ -368,6 +606,7 @@ def _one_by_one(
         if position.moves != moves or core.positions.get(position.topic_partition) is not position:
             return
         position.position = record.offset + 1
+        position.position_epoch = record.leader_epoch
         yield record
     if position.moves == moves:
         position.position = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,13 +12,15 @@ from ..proto import record_codec
 from ..proto.errors import IllegalStateError, KafkaConfigurationError, KafkaError, KafkaTimeoutError
 from ..proto.identifiers import TopicPartition
 from ..proto.record_batch import RecordBatchHeader
+from .assignment import Assignment
 from .backoff import Backoff
 from .cluster_client import ClusterClient
 from .config import ConsumerConfig
+from .consumer_group import ConsumerGroup
 from .fetcher import Fetcher
 from .offset_lookup import look_up_offsets
 from .positions import EARLIEST, LATEST, BatchReader, PartitionPosition
-from .structs import ConsumerRecord, OffsetAndTimestamp
+from .structs import ConsumerRebalanceListener, ConsumerRecord, OffsetAndTimestamp
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +45,21 @@ class ConsumerCore:
     def __init__(self, config: ConsumerConfig, on_data: Callable[[], None]) -> None:
         self.config = config
         self.cluster = ClusterClient(config)
-        self.lock = threading.Lock()
+        self.assignment = Assignment()
+        self.lock = self.assignment.lock
+        self.positions = self.assignment.positions
         self.closed = False
-        self.positions: dict[TopicPartition, PartitionPosition] = {}
+        self.woken = False  # wakeup() was called
         self.subscribed: set[str] = set()
+        self.pattern: re.Pattern[str] | None = None
         self._reader = _CodecReader()
         self._deserializes = config.key_deserializer is not None or config.value_deserializer is not None
-        self._order: list[TopicPartition] = []  # whose turn it is: the first of it is asked first
         self.fetcher = Fetcher(config, self.cluster, self.positions, self.lock, on_data)
         self.cluster.on_change.append(self._follow_subscription)
         self._on_data = on_data
+        self.group = (
+            None if config.group_id is None else ConsumerGroup(config, self.cluster, self.assignment, self._on_group)
+        )
         self._loop = asyncio.get_running_loop()
         self._looking: asyncio.Task[None] | None = None
         self._assigned_once: set[str] = set()  # subscribed topics whose first partitions are assigned
@@ -60,36 +67,66 @@ class ConsumerCore:
     # --- assignment -----------------------------------------------------------------------------------------------
 
     def assign(self, partitions: Iterable[TopicPartition | tuple[str, int]]) -> None:
-        """Reads these partitions from now on, from where `auto_offset_reset` says unless `seek` says otherwise."""
+        """Reads these partitions from now on, from the committed offset or from where `auto_offset_reset` says."""
         wanted = [TopicPartition(*partition) for partition in partitions]
         for topic_partition in wanted:
             if not isinstance(topic_partition.topic, str) or not isinstance(topic_partition.partition, int):
                 raise KafkaConfigurationError(f"assign: {topic_partition!r} is not a TopicPartition")
+        if self.group is not None and self.is_subscribed:
+            raise IllegalStateError("assign: the consumer has subscribed and its group assigns; unsubscribe() first")
         self.subscribed = set()
-        with self.lock:
-            for topic_partition in [known for known in self.positions if known not in wanted]:
-                del self.positions[topic_partition]
-            for topic_partition in wanted:
-                if topic_partition not in self.positions:
-                    self.positions[topic_partition] = PartitionPosition(topic_partition, reset=self._initial_reset())
-            self._order = list(self.positions)
+        self.pattern = None
+        self.assignment.drop([known for known in self.positions if known not in wanted])
+        self.assignment.add(wanted, reset=self._initial_reset(), awaits_committed=self.group is not None)
+        if self.group is not None:
+            self.group.look()
         self.cluster.topics = {topic_partition.topic for topic_partition in wanted}
         self.fetcher.wake()
 
-    def subscribe(self, topics: Iterable[str]) -> None:
-        """Reads every partition of the topics, those that come later too: there are no groups yet."""
-        self._assigned_once = set()
-        with self.lock:
-            self.positions.clear()
-            self._order = []
+    def subscribe(
+        self,
+        topics: Iterable[str],
+        pattern: re.Pattern[str] | None = None,
+        listener: ConsumerRebalanceListener | None = None,
+    ) -> None:
+        """Reads these topics, or those that match: what its group gives it, or without one every partition."""
+        if self.group is not None:
+            if self.positions and not self.is_subscribed:
+                raise IllegalStateError("subscribe: partitions are assigned by hand; unsubscribe() first")
+            self.group.rebalance.listener = listener
+            self.group.subscribe(topics, pattern)
+        else:
+            self._assigned_once = set()
+            self.assignment.drop(list(self.positions))
         self.subscribed = set(topics)
-        self.cluster.topics = set(self.subscribed)
+        self.pattern = pattern
+        self.cluster.topics = None if pattern is not None else set(self.subscribed)
         self._loop.call_soon_threadsafe(self._follow_subscription)
         self._loop.call_soon_threadsafe(self._look)
         self.fetcher.wake()
 
+    def unsubscribe(self) -> None:
+        """Reads nothing from now on. The membership is not its matter."""
+        self.subscribed = set()
+        self.pattern = None
+        self.assignment.drop(list(self.positions))
+        self.cluster.topics = set()
+        self.fetcher.wake()
+
+    @property
+    def is_subscribed(self) -> bool:
+        """True if topics were named, not partitions."""
+        return bool(self.subscribed) or self.pattern is not None
+
     def _follow_subscription(self) -> None:
-        """Assigns the partitions that the subscribed topics have and that are not assigned yet."""
+        """Without a group: assigns the partitions that the subscribed topics have and that are not assigned yet."""
+        if self.pattern is not None:
+            matching = self.cluster.cache.matching_topics(
+                self.pattern, internal=not self.config.exclude_internal_topics
+            )
+            self.subscribed = set(matching)
+        if self.group is not None:
+            return
         added = False
         for name in sorted(self.subscribed):
             info = self.cluster.cache.topic(name)
@@ -97,17 +134,17 @@ class ConsumerCore:
                 continue
             # A partition added later is read from its beginning: nothing in it may be missed.
             reset = EARLIEST if name in self._assigned_once else self._initial_reset()
-            with self.lock:
-                for partition in info.partitions:
-                    topic_partition = TopicPartition(name, partition.partition)
-                    if topic_partition not in self.positions:
-                        self.positions[topic_partition] = PartitionPosition(topic_partition, reset=reset)
-                        self._order.append(topic_partition)
-                        added = True
+            found = [TopicPartition(name, partition.partition) for partition in info.partitions]
+            added |= self.assignment.add(found, reset=reset, awaits_committed=False)
             self._assigned_once.add(name)
         if added:
             self.fetcher.wake_here()
             self._on_data()
+
+    def _on_group(self) -> None:
+        """The group needs the user, or positions are known."""
+        self.fetcher.wake_here()
+        self._on_data()
 
     def _initial_reset(self) -> int | None:
         return {"earliest": EARLIEST, "latest": LATEST}.get(self.config.auto_offset_reset)
@@ -142,7 +179,7 @@ class ConsumerCore:
         remaining = records_max
         room = False  # something was read out, so that more may be fetched
         with self.lock:
-            for topic_partition in list(self._order):
+            for topic_partition in list(self.assignment.order):
                 position = self.positions.get(topic_partition)
                 if position is None or not position.has_data:
                     continue
@@ -157,8 +194,8 @@ class ConsumerCore:
                     polled[topic_partition] = found
                     remaining -= len(found)
                 # Whoever was read goes to the end of the line.
-                self._order.remove(topic_partition)
-                self._order.append(topic_partition)
+                self.assignment.order.remove(topic_partition)
+                self.assignment.order.append(topic_partition)
                 if remaining <= 0:
                     break
         if room:
@@ -193,7 +230,7 @@ class ConsumerCore:
 
     @property
     def has_data(self) -> bool:
-        return self.closed or any(position.has_data for position in list(self.positions.values()))
+        return self.closed or self.woken or any(position.has_data for position in list(self.positions.values()))
 
     # --- on the event loop ----------------------------------------------------------------------------------------
 
@@ -201,6 +238,7 @@ class ConsumerCore:
         """Subscribes to the topics named when the consumer was made, once it has metadata or has tried for it."""
         if topics:
             self.subscribe(topics)
+            await asyncio.sleep(0)  # the group hears of it
             try:
                 await self.cluster.refresh()
             except KafkaError as error:
@@ -213,12 +251,18 @@ class ConsumerCore:
     async def _keep_looking(self) -> None:
         """Asks for metadata until each subscribed topic has been seen: a topic may be created after its consumer."""
         backoff = Backoff(self.cluster.random, initial_ms=50)
-        while not self.closed and any(self.cluster.cache.topic(name) is None for name in self.subscribed):
+        while not self.closed and self._misses_topics:
             try:
                 await self.cluster.refresh()
             except KafkaError as error:
                 logger.debug("metadata_refresh_failed error=%s", error)
             await asyncio.sleep(backoff.next_ms() / 1000)
+
+    @property
+    def _misses_topics(self) -> bool:
+        if self.pattern is not None:
+            return self.cluster.refreshed_at_ms < 0
+        return any(self.cluster.cache.topic(name) is None for name in self.cluster.topics or ())
 
     async def position(self, partition: TopicPartition | tuple[str, int], timeout_ms: float) -> int:
         """The next offset to be given out, once it is known."""
@@ -270,6 +314,8 @@ class ConsumerCore:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        if self.group is not None:
+            await self.group.close()
         await self.fetcher.close()
         await self.cluster.close()
         self._on_data()

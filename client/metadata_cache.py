@@ -6,6 +6,7 @@ older, by its metadata offset, than what is known of the topic; a leader hint (K
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -71,6 +72,14 @@ class MetadataCache:
 
     def topic_names(self) -> set[str]:
         return set(self._topics)
+
+    def matching_topics(self, pattern: re.Pattern[str], *, internal: bool) -> frozenset[str]:
+        """The topics whose name begins as the pattern says; internal ones only if they are asked for."""
+        return frozenset(
+            name
+            for name, topic in self._topics.items()
+            if (internal or not topic.info.is_internal) and pattern.match(name)
+        )
 
     def available_partitions(self, name: str) -> list[int]:
         """Partitions with a leader."""

@@ -57,6 +57,8 @@ class PartitionPosition:
     def __init__(self, topic_partition: TopicPartition, *, reset: int | None) -> None:
         self.topic_partition = topic_partition
         self.position: int | None = None
+        self.position_epoch: int | None = None  # the leader epoch of the record before `position`, if it is known
+        self.awaits_committed = False  # the group's committed offset, if there is one, says where to begin
         self.fetch_offset: int | None = None
         self.reset = reset  # EARLIEST or LATEST: to be looked up before anything is fetched
         self.last_fetched_epoch: int | None = None
@@ -96,6 +98,8 @@ class PartitionPosition:
         self.generation += 1
         self.moves += 1
         self.position = self.fetch_offset = offset
+        self.position_epoch = None
+        self.awaits_committed = False
         self.reset = reset
         self.last_fetched_epoch = None
         self.fetching = None
@@ -232,8 +236,10 @@ class PartitionPosition:
             )
             if len(found) >= records_max:
                 self.position = offset + 1
+                self.position_epoch = leader_epoch
                 return
         self.position = header.next_offset
+        self.position_epoch = leader_epoch
         self._records = None
         self._header = None
 

@@ -53,6 +53,49 @@ class OffsetAndTimestamp(NamedTuple):
     leader_epoch: int | None
 
 
+class OffsetAndMetadata(NamedTuple):
+    """An offset to commit, or that was committed: that of the record to go on with.
+
+    `leader_epoch` is that of the record before it: with it a consumer notices that the log was cut below (KIP-320).
+    """
+
+    offset: int
+    metadata: str = ""
+    leader_epoch: int | None = None
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """A consumer's membership in its group; `generation_id` is None while it is no member, or assigns by itself."""
+
+    group_id: str | None
+    generation_id: int | None = None
+    member_id: str = ""
+    group_instance_id: str | None = None
+
+
+class ConsumerRebalanceListener:
+    """Is told when a group gives partitions to a consumer and takes them away; derive from it.
+
+    All three are called inside `poll`, `close` and `unsubscribe`, in the thread that calls these; an AsyncConsumer
+    takes coroutine functions too. What they raise comes out of that call, after the step is done.
+
+        class Flusher(ConsumerRebalanceListener):
+            def on_partitions_revoked(self, revoked):
+                write_out(revoked)
+                consumer.commit()
+    """
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> Any:
+        """These go to others; what was read of them may still be committed. An eager assignor's: all, each time."""
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> Any:
+        """These are new; `seek` here decides where to begin. Called after each rebalance, with none if none is new."""
+
+    def on_partitions_lost(self, lost: set[TopicPartition]) -> Any:
+        """These belong to others already: nothing can be committed any more. By default as `on_partitions_revoked`."""
+        return self.on_partitions_revoked(lost)
+
+
 class ConfigResourceType(IntEnum):
     """What a configuration belongs to; Kafka's numbers."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from harness.fake_group_coordinator import FakeGroupCalls, FakeGroups
 from klamm.proto import broker_pb2 as pb
 from klamm.proto import broker_pb2_grpc, command_pb2, controller_pb2
 from klamm.proto.errors import ErrorCode, KafkaError
@@ -160,13 +161,19 @@ class FakeCluster:
         self.message_bytes_max = MESSAGE_BYTES_MAX
         self.auto_create = False
         self.requests: list[Any] = []
+        self.groups = FakeGroups()
+        self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> FakeCluster:
+        self._ticking = asyncio.get_running_loop().create_task(self.groups.tick_forever())
         for broker in self.brokers:
             await broker.start()
         return self
 
     async def stop(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
         for broker in self.brokers:
             await broker.stop()
 
@@ -209,7 +216,7 @@ class FakeCluster:
         return None
 
 
-class FakeBroker(broker_pb2_grpc.BrokerServicer):
+class FakeBroker(FakeGroupCalls, broker_pb2_grpc.BrokerServicer):
     """One gRPC server. `alive` and `running` are cleared by `kill` and `pause`."""
 
     def __init__(self, cluster: FakeCluster, broker_id: int) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from klamm.client.assignors import RangePartitionAssignor
 from klamm.client.config import as_bytes, consumer_config, parse_bootstrap_servers, producer_config
 from klamm.client.metadata_cache import BrokerAddress
+from klamm.client.sticky_assignor import StickyPartitionAssignor
 from klamm.proto.errors import KafkaConfigurationError, KafkaError
 
 
@@ -64,7 +66,20 @@ def test_a_wrong_producer_argument_is_named(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("group_id", "mine"),
+        ("group_id", ""),
+        ("group_id", 7),
+        ("group_id", "g" * 250),
+        ("group_instance_id", "needs a group"),
+        ("enable_auto_commit", 1),
+        ("auto_commit_interval_ms", -1),
+        ("session_timeout_ms", 0),
+        ("heartbeat_interval_ms", 45_000),
+        ("max_poll_interval_ms", 0),
+        ("partition_assignment_strategy", ["fair"]),
+        ("partition_assignment_strategy", []),
+        ("partition_assignment_strategy", ["range", "range"]),
+        ("partition_assignment_strategy", [len]),
+        ("default_offset_commit_callback", 1),
         ("auto_offset_reset", "first"),
         ("max_poll_records", 0),
         ("consumer_timeout_ms", -1),
@@ -88,6 +103,20 @@ def test_kip_679_idempotence_gives_way_unless_it_was_asked_for(other: dict[str, 
 
 def test_no_group_is_no_error() -> None:
     assert consumer_config({"group_id": None}).auto_offset_reset == "latest"
+
+
+def test_assignors_are_made_anew_for_each_consumer_since_they_remember() -> None:
+    strategy = ["cooperative-sticky", StickyPartitionAssignor, RangePartitionAssignor()]
+    made = [consumer_config({"partition_assignment_strategy": strategy}).partition_assignment_strategy for _ in "ab"]
+    assert [[assignor.name for assignor in assignors] for assignors in made] == 2 * [
+        ["cooperative-sticky", "sticky", "range"]
+    ]
+    assert made[0][0] is not made[1][0] and made[0][1] is not made[1][1]
+    names = [assignor.name for assignor in consumer_config({}).partition_assignment_strategy]
+    assert names == ["range", "roundrobin"], "as kafka-python's"
+    assert (
+        consumer_config({"partition_assignment_strategy": "sticky"}).partition_assignment_strategy[0].name == "sticky"
+    )
 
 
 def test_serializers() -> None:

@@ -15,7 +15,6 @@ from klamm.proto.errors import (
     IllegalStateError,
     KafkaError,
     OffsetOutOfRangeError,
-    UnsupportedVersionError,
 )
 from klamm.proto.record_codec import build_batch, compression_number, new_builder
 
@@ -325,8 +324,16 @@ def test_misuse_is_named() -> None:
             consumer.seek(ORDERS, -5)
         with pytest.raises(KafkaError, match="max_records"):
             await consumer.poll(max_records=0)
-        with pytest.raises(UnsupportedVersionError, match="no consumer groups"):
-            consumer.commit()
+        with pytest.raises(IllegalStateError, match="no group_id"):
+            await consumer.commit()
+        with pytest.raises(IllegalStateError, match="no group_id"):
+            await consumer.committed(ORDERS)
+        assert consumer.group_metadata().group_id is None
+        for arguments in ({}, {"topics": ["a"], "pattern": "b"}, {"topics": [""]}, {"pattern": "("}):
+            with pytest.raises(KafkaError, match="subscribe"):
+                consumer.subscribe(**arguments)
+        with pytest.raises(KafkaError, match="ConsumerRebalanceListener"):
+            consumer.subscribe(["orders"], listener=print)
 
     run(body)
 
