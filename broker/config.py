@@ -28,6 +28,7 @@ from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, TOPIC_CONFIG_KEYS, valid
 from ..proto.errors import KafkaConfigurationError
 from ..proto.identifiers import GRPC_LISTENER, KAFKA_LISTENER, BrokerId
 from .groups.group_config import GROUP_KEYS, GroupConfig
+from .log.cleaner_config import CLEANER_KEYS, LogCleanerConfig
 
 _DEFAULT_LISTENERS: Final[Mapping[str, Address]] = {
     GRPC_LISTENER: Address("127.0.0.1", 9192),
@@ -133,6 +134,7 @@ BROKER_DEFINITION: Final = ConfigDefinition(
     (
         *_KEYS,
         *GROUP_KEYS,
+        *CLEANER_KEYS,
         *(
             NodeConfigKey(name, parse_text, None, CLUSTER_CONFIG_KEYS[name].documentation)
             for name in sorted(STATIC_TOPIC_DEFAULTS)
@@ -173,6 +175,7 @@ class BrokerConfig:
     fetch_sessions_max: int
     rack_aware_fetch: bool  # consumers are sent to a replica in their rack (KIP-392)
     groups: GroupConfig
+    log_cleaner: LogCleanerConfig
     topic_defaults: Mapping[str, str]  # under broker-level names
     properties: Mapping[str, str]  # the file as it is
 
@@ -207,6 +210,7 @@ class BrokerConfig:
             fetch_sessions_max=values[FETCH_SESSIONS_MAX],
             rack_aware_fetch=values[REPLICA_SELECTOR] == RACK_AWARE_SELECTOR,
             groups=GroupConfig.from_values(values),
+            log_cleaner=LogCleanerConfig.from_values(values),
             topic_defaults=_topic_defaults(properties),
             properties=properties,
         )

@@ -35,7 +35,7 @@ from .kafka.fetch_session import FetchSessions
 from .kafka.listener import KafkaListener
 from .kafka.rooms import KafkaRooms
 from .lifecycle import BrokerLifecycle, Registration
-from .log.log_manager import LogManager
+from .log.log_manager import LogManager, LogManagerConfig
 from .metadata_follower import MetadataFollower
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaConfig, ReplicaManager
@@ -85,7 +85,12 @@ class BrokerServer:
             says what to do.
         """
         config = self._config
-        self._log_manager = LogManager.open(config.log_dir, node_id=config.node_id, clock=self._clock)
+        self._log_manager = LogManager.open(
+            config.log_dir,
+            node_id=config.node_id,
+            clock=self._clock,
+            config=LogManagerConfig(cleaner=config.log_cleaner),
+        )
         self._has_log = True
         self._grpc = grpc.aio.server(options=_GRPC_OPTIONS)
         port = self._bind()

@@ -18,6 +18,7 @@ from ...cluster.clock import Clock
 from ...proto.errors import KafkaError, KafkaStorageError
 from ...proto.identifiers import Offset, TopicIdPartition
 from .cleanable import Cleanable, SegmentFacts, find_cleanable, group_segments
+from .cleaner_config import LogCleanerConfig
 from .file_system import FileSystem
 from .offset_map import BYTES_PER_KEY, OffsetMap
 from .partition_log import PartitionLog
@@ -31,16 +32,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _TIME_ENTRY_BYTES: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class LogCleanerConfig:
-    """Kafka's log.cleaner.* settings of a broker."""
-
-    enable: bool = True
-    backoff_ms: int = 15_000
-    dedupe_buffer_size: int = 128 * 1024 * 1024
-    io_max_bytes_per_second: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

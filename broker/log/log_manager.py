@@ -23,10 +23,11 @@ from ...cluster.clock import Clock
 from ...proto.errors import KafkaStorageError
 from ...proto.identifiers import BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition, TopicPartition
 from .checkpoints import read_clean_shutdown, remove_clean_shutdown, write_clean_shutdown
+from .cleaner_config import LogCleanerConfig
 from .descriptor_pool import DescriptorPool
 from .errors import LogDirectoryError
 from .file_system import FileSystem, RealFileSystem
-from .log_cleaner import LogCleaner, LogCleanerConfig
+from .log_cleaner import LogCleaner
 from .log_config import LogConfig
 from .log_folders import FoundLog, deleted_name, scan_folders, stray_name
 from .log_housekeeping import LogHousekeeping

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from klamm.broker.log.log_cleaner import LogCleanerConfig
+from klamm.broker.log.cleaner_config import LogCleanerConfig
 from klamm.broker.log.log_config import LogConfig
 from klamm.broker.log.log_manager import LogManager, LogManagerConfig
 from klamm.broker.log.partition_log import AppendedBatch, PartitionLog
@@ -64,7 +64,7 @@ def keyed_batch(
     return batch
 
 
-def append_keyed(log: PartitionLog, *pairs: Pair, epoch: int = 0, **batch: int) -> AppendedBatch:
+def append_keyed(log: PartitionLog, *pairs: Pair, epoch: int = 0, **batch: Any) -> AppendedBatch:
     """Appends one batch as a leader would."""
     return log.append_as_leader(keyed_batch(pairs, **batch), leader_epoch=LeaderEpoch(epoch), now_ms=1_000)
 
@@ -115,10 +115,10 @@ class CleanedDisk:
             file_system=self.disk,
         )
         self.high_watermark: int | None = None
+        self.log: PartitionLog = self.manager.create("topic", TOPIC_ID, 0, config)
         self.manager._high_watermark_of = lambda _: (
             self.log.log_end_offset if self.high_watermark is None else Offset(self.high_watermark)
         )
-        self.log = self.manager.create("topic", TOPIC_ID, 0, config)
 
     def flush(self) -> None:
         self.log._flusher.flush_now(self.log.log_end_offset)
