@@ -20,6 +20,7 @@ from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, Topi
 from .deadline_timer import DeadlineTimer
 from .leader_replica import LeaderReplica
 from .log.log_manager import LogManager
+from .log.producer_state import ProducerEntry
 from .offset_lookup import epoch_end_offset, list_offset
 from .partition import Partition
 from .partition_request import (
@@ -365,6 +366,16 @@ class ReplicaManager:
         if not leader_only and found is ErrorCode.NOT_LEADER_OR_FOLLOWER:
             return self.get(*topic_partition) or found
         return found
+
+    def active_producers(self, topic_partition: TopicPartition) -> list[tuple[int, ProducerEntry]] | ErrorCode:
+        """Producer ids that the replica here remembers, with what it knows of them (KIP-664); leader or not."""
+        partition = self.get(*topic_partition)
+        if partition is None:
+            return self._partitions.why_absent(topic_partition.topic, None, topic_partition.partition)
+        if partition.failure is not None:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        states = partition.log.producer_states
+        return [(producer_id, entry) for producer_id in states if (entry := states.get(producer_id)) is not None]
 
     async def delete_records(self, deletions: Sequence[RecordDeletion], timeout_ms: int) -> list[RecordDeletionOutcome]:
         """Moves log starts and waits for the replicas to follow (KIP-107); see `record_deletion`."""

@@ -32,7 +32,7 @@ def decide_alter_partition_reassignments(
     """Begins, changes and cancels reassignments; each partition is decided by itself."""
     if len(command.partitions) > ENTRIES_PER_COMMAND_MAX:
         return refused(ErrorCode.INVALID_REQUEST, f"at most {ENTRIES_PER_COMMAND_MAX} partitions in one request")
-    reassignment = _Reassignment(image)
+    reassignment = _Reassignment(image, keep_replication_factor=command.keep_replication_factor)
     outcomes = []
     for entry in command.partitions:
         error = reassignment.alter(entry)
@@ -51,8 +51,9 @@ def decide_alter_partition_reassignments(
 class _Reassignment:
     """One command's partitions, one after the other."""
 
-    def __init__(self, image: MetadataImage) -> None:
+    def __init__(self, image: MetadataImage, *, keep_replication_factor: bool) -> None:
         self._image = image
+        self._keep_replication_factor = keep_replication_factor
         self._live = LiveBrokers.of(image)
         self._rules = TopicRules(image)
         self._seen: set[tuple[str, int]] = set()
@@ -90,6 +91,13 @@ class _Reassignment:
         if error is not None:
             return error
         target = broker_ids(entry.replicas)
+        # What it has when the reassignment under way, if there is one, is through.
+        current = len(partition.replicas) - len(partition.removing_replicas)
+        if self._keep_replication_factor and len(target) != current:
+            return ItemError(
+                ErrorCode.INVALID_REPLICATION_FACTOR,
+                f"The replication factor is changed from {current} to {len(target)}",
+            )
         original = _original_replicas(partition)
         # Kept in the order in which they stand, so that a later cancellation finds the old order.
         removing = tuple(replica for replica in partition.replicas if replica not in target)

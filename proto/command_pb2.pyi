@@ -1339,16 +1339,20 @@ class AlterPartitionReassignmentsCommand(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    KEEP_REPLICATION_FACTOR_FIELD_NUMBER: _builtins.int
+    keep_replication_factor: _builtins.bool
+    """as many replicas as before, or none of it (KIP-860)"""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReassignablePartition]: ...
     def __init__(
         self,
         *,
         partitions: _abc.Iterable[Global___ReassignablePartition] | None = ...,
+        keep_replication_factor: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_replication_factor", b"keep_replication_factor", "partitions", b"partitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
