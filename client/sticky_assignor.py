@@ -28,6 +28,7 @@ from .assignors import AssignableMember, Assignor, PartitionCounts
 
 _INT32: Final = struct.Struct(">i")
 _NO_GENERATION: Final = -1
+_VERSION_BYTES: Final = 2
 
 Claim = tuple[Sequence[TopicPartition], int]
 """What a member had, and in which generation."""
@@ -80,14 +81,17 @@ class StickyPartitionAssignor(Assignor):
         return _assign_unlike(counts, owned, subscriptions), owned
 
     def _claim(self, subscription: ConsumerProtocolSubscription) -> Claim:
-        data = subscription.user_data
-        if not data:
-            return (), _NO_GENERATION
-        try:
-            partitions, rest = decode_topic_partitions(data)
-        except ConsumerProtocolError:
-            return (), _NO_GENERATION  # as in Kafka: what cannot be read is not kept
-        return partitions, _INT32.unpack(rest)[0] if len(rest) == _INT32.size else _NO_GENERATION
+        data = subscription.user_data or b""
+        for start in (0, _VERSION_BYTES):  # kafka-python 3 writes a version first, Kafka's own and librdkafka do not
+            try:
+                partitions, rest = decode_topic_partitions(data[start:])
+            except ConsumerProtocolError:
+                continue
+            if not rest:  # version 0
+                return partitions, _NO_GENERATION
+            if len(rest) == _INT32.size:
+                return partitions, _INT32.unpack(rest)[0]
+        return (), _NO_GENERATION  # as in Kafka: what cannot be read is not kept
 
 
 class CooperativeStickyAssignor(StickyPartitionAssignor):

@@ -210,10 +210,20 @@ def test_user_data_is_kafkas() -> None:
     assignor = StickyPartitionAssignor()
     assert assignor.user_data(["t0"]) is None
     assignor.on_assignment([TopicPartition("t0", 0), TopicPartition("t0", 2), TopicPartition("t1", 1)], 7)
-    assert assignor.user_data(["t0"]) == StickyAssignorUserData([("t0", [0, 2]), ("t1", [1])], 7).encode()
+    theirs_with_version = StickyAssignorUserData([("t0", [0, 2]), ("t1", [1])], 7).encode()
+    assert assignor.user_data(["t0"]) == theirs_with_version[2:], "Kafka's own has no version before it"
     cooperative = CooperativeStickyAssignor()
     cooperative.on_assignment([TopicPartition("t0", 0)], 7)
     assert cooperative.user_data(["t0"]) == b"\0\0\0\7"
+
+
+def test_what_kafka_pythons_sticky_members_had_is_kept_too() -> None:
+    had = StickyAssignorUserData([("t0", [1, 3])], 7).encode()
+    members = [member("a", "t0"), member("b", "t0", user_data=had)]
+    assert StickyPartitionAssignor().assign({"t0": 4}, members)["b"] == [
+        TopicPartition("t0", 1),
+        TopicPartition("t0", 3),
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 12, encode_topic_partitions([TopicPartition("t0", 0)]) + b"\0"])
