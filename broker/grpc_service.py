@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Final
 from uuid import UUID
 
+from ..cluster.topic_config import is_internal_topic
 from ..proto import broker_pb2, broker_pb2_grpc
 from ..proto.errors import ErrorCode, KafkaError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NONE_ID, LeaderEpoch, Offset, TopicPartition
@@ -50,6 +51,30 @@ def _topic_id(data: bytes) -> UUID | None:
 
 def _leader_epoch(number: int) -> LeaderEpoch | None:
     return None if number < 0 else LeaderEpoch(number)
+
+
+def _with_refused(
+    request: broker_pb2.ProduceRequest, produced: Awaitable[Sequence[ProduceOutcome]]
+) -> Awaitable[Sequence[ProduceOutcome]]:
+    """The outcomes with those of internal topics among them: their records are the coordinators' own."""
+    future: asyncio.Future[Sequence[ProduceOutcome]] = asyncio.get_running_loop().create_future()
+
+    def merge(done: asyncio.Future[Sequence[ProduceOutcome]]) -> None:
+        if future.done():
+            return
+        outcomes = iter(done.result())
+        error = ErrorCode.INVALID_TOPIC_EXCEPTION
+        future.set_result(
+            [
+                ProduceOutcome(error, f"Cannot append to internal topic {partition.topic}")
+                if is_internal_topic(partition.topic)
+                else next(outcomes)
+                for partition in request.partitions
+            ]
+        )
+
+    asyncio.ensure_future(produced).add_done_callback(merge)
+    return future
 
 
 class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
@@ -105,7 +130,8 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
 
     def _start_produce(self, request: broker_pb2.ProduceRequest) -> Awaitable[Sequence[ProduceOutcome]]:
         """Appends at once, in the order of the calls; what is returned waits for the replicas."""
-        return self._replica_manager.produce(
+        allowed = [partition for partition in request.partitions if not is_internal_topic(partition.topic)]
+        produced = self._replica_manager.produce(
             [
                 PartitionProduce(
                     topic=partition.topic,
@@ -114,11 +140,12 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
                     current_leader_epoch=_leader_epoch(partition.current_leader_epoch),
                     records=partition.records,
                 )
-                for partition in request.partitions
+                for partition in allowed
             ],
             acks=request.acks,
             timeout_ms=max(0, min(request.timeout_ms, WAIT_MS_MAX)),
         )
+        return produced if len(allowed) == len(request.partitions) else _with_refused(request, produced)
 
     def _produce_response(
         self, request: broker_pb2.ProduceRequest, outcomes: Sequence[ProduceOutcome]
