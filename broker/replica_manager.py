@@ -149,7 +149,17 @@ class ReplicaManager:
         self, requests: Sequence[PartitionProduce], acks: int, timeout_ms: int
     ) -> Awaitable[list[ProduceOutcome]]:
         """Appends each batch, now and in order; what is returned waits for the ISR if `acks` is -1 (all)."""
+        outcomes = self.append(requests, acks, timeout_ms)
+        if not isinstance(outcomes, list):
+            return outcomes
         future: asyncio.Future[list[ProduceOutcome]] = asyncio.get_running_loop().create_future()
+        future.set_result(outcomes)
+        return future
+
+    def append(
+        self, requests: Sequence[PartitionProduce], acks: int, timeout_ms: int
+    ) -> list[ProduceOutcome] | asyncio.Future[list[ProduceOutcome]]:
+        """As `produce`, without a future where there is nothing to wait for."""
         outcomes: list[ProduceOutcome] = []
         waits: list[tuple[int, LeaderReplica, Offset]] = []
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
@@ -158,10 +168,10 @@ class ReplicaManager:
             outcomes.append(outcome)
             if leader is not None and required is not None:
                 waits.append((index, leader, required))
-        if waits:
-            self._wait_for_isr(outcomes, waits, timeout_ms, future)
-        else:
-            future.set_result(outcomes)
+        if not waits:
+            return outcomes
+        future: asyncio.Future[list[ProduceOutcome]] = asyncio.get_running_loop().create_future()
+        self._wait_for_isr(outcomes, waits, timeout_ms, future)
         return future
 
     def _append(

@@ -45,6 +45,10 @@ class AnswerWriter:
         self._data = bytearray()
         self._parts: list[Buffer] = []
 
+    def pack(self, form: struct.Struct, *values: int) -> None:
+        """Several numbers at once."""
+        self._data += form.pack(*values)
+
     def int8(self, value: int) -> None:
         self._data += _INT8.pack(value)
 

@@ -17,7 +17,7 @@ import logging
 import struct
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .framing import FrameReader
 from .rooms import RequestContext
@@ -31,7 +31,7 @@ from .route import (
     find_route,
 )
 from .table import APIS
-from .wire import Cursor, WireError
+from .wire import Buffer, Cursor, WireError
 
 if TYPE_CHECKING:
     from .listener import KafkaListener
@@ -45,22 +45,35 @@ PIPELINED_MAX: Final = 256
 WRITE_BUFFER_BYTES: Final = 128 * 1024
 """Answers not yet taken by the kernel: past that no further request of the connection begins."""
 
+_JOINED_BYTES_MAX: Final = 16 * 1024
+"""Answers up to here are copied into one piece; larger ones go out in their pieces."""
+_KNOWN_HEADER_BYTES_MAX: Final = 256
+
 _HEADER: Final = struct.Struct(">hhi")
 _ANSWER: Final = struct.Struct(">ii")
 _TAGGED_ANSWER: Final = struct.Struct(">iib")
 _PIPELINED: Final = frozenset(key for key, api in APIS.items() if api.pipelined)
 
 
+class _Header(NamedTuple):
+    """Of a request before: what its first bytes were, but for the correlation id, and what they mean."""
+
+    key_and_version: bytes
+    rest: bytes
+    route: Route
+    context: RequestContext
+    position: int  # where the body begins
+
+
 class Slot:
-    """A request that has begun; its answer goes out once all ahead of it have."""
+    """A request that has begun and is not answered: its answer goes out once all ahead of it have."""
 
-    __slots__ = ("correlation_id", "done", "key", "parts", "route", "size", "work")
+    __slots__ = ("correlation_id", "done", "parts", "route", "size", "work")
 
-    def __init__(self, size: int) -> None:
-        self.size = size  # bytes of the request, while they are held
-        self.key = -1
-        self.correlation_id = 0
-        self.route: Route | None = None
+    def __init__(self, correlation_id: int, route: Route, size: int) -> None:
+        self.size = size
+        self.correlation_id = correlation_id
+        self.route = route
         self.work: asyncio.Future[Any] | None = None
         self.parts: Parts | None = None  # None once done: no answer is wanted
         self.done = False
@@ -73,7 +86,10 @@ class Connection(asyncio.BufferedProtocol):
         "_client_host",
         "_closing",
         "_frames",
+        "_last_header",
         "_listener",
+        "_out",
+        "_out_bytes",
         "_paused",
         "_queue",
         "_requests_bytes",
@@ -92,6 +108,9 @@ class Connection(asyncio.BufferedProtocol):
         self._frames = FrameReader(listener.shared_buffer, listener.config.request_bytes_max)
         self._queue: deque[bytearray] = deque()
         self._running: deque[Slot] = deque()
+        self._last_header: _Header | None = None
+        self._out: list[Buffer] = []  # answers that go to the kernel together
+        self._out_bytes = 0
         self._paused = False
         self._writing_paused = False
         self._closing = False
@@ -137,12 +156,24 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing:
             return
         for frame in frames:
-            self._queue.append(frame)
-            self._requests_bytes += len(frame)
-        self._pump()
+            if self._queue or not self._may_begin(frame):
+                self._queue.append(frame)
+                self._requests_bytes += len(frame)
+            else:
+                self._begin(frame)
         if self._frames.error is not None and not self._closing:
             self.close(str(self._frames.error))
-        self._account()
+        self._settle()
+
+    def _settle(self) -> None:
+        """After requests came or answers are there: sends, and looks whether to read on."""
+        if self._out:
+            self._flush()
+        self.control_reading()
+        held = self._frames.held_bytes + self._requests_bytes
+        if held != self.held_bytes:
+            change, self.held_bytes = held - self.held_bytes, held
+            self._listener.held(self, change)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -153,6 +184,7 @@ class Connection(asyncio.BufferedProtocol):
         self._note_unsent(0)
         self.active_at = self._listener.now()
         self._pump()
+        self._settle()
 
     def _note_unsent(self, size: int) -> None:
         self._listener.unsent(size - self._unsent_bytes)
@@ -176,6 +208,8 @@ class Connection(asyncio.BufferedProtocol):
             logger.info("kafka_connection_closed peer=%s reason=%s", self.peer, reason)
         self._closing = True
         self._drop_queue()
+        if self._out:
+            self._flush()
         self._transport.close()
 
     def _drop_queue(self) -> None:
@@ -203,15 +237,16 @@ class Connection(asyncio.BufferedProtocol):
         """Begins all that may begin."""
         queue = self._queue
         while queue and self._may_begin(queue[0]):
-            self._begin(queue.popleft())
-        self.control_reading()
+            frame = queue.popleft()
+            self._requests_bytes -= len(frame)
+            self._begin(frame)
 
     def _may_begin(self, frame: bytearray) -> bool:
         if self._writing_paused:
             return False
         if not self._running:
             return True
-        key = self._running[-1].key
+        key = self._running[-1].route.api.key
         return key in _PIPELINED and frame[0] == 0 and frame[1] == key and len(self._running) < PIPELINED_MAX
 
     @property
@@ -236,75 +271,88 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _begin(self, frame: bytearray) -> None:
-        slot = Slot(len(frame))
         try:
-            self._serve(frame, slot)
+            self._serve(frame)
         except WireError as error:
-            self._requests_bytes -= slot.size
             self.close(str(error))
         except Exception:
-            self._requests_bytes -= slot.size
             logger.exception("kafka_request_failed peer=%s", self.peer)
             self.close("a request failed")
 
-    def _serve(self, frame: bytearray, slot: Slot) -> None:
+    def _serve(self, frame: bytearray) -> None:
         if len(frame) < _HEADER.size:
             raise WireError(f"a request of {len(frame)} bytes has no header")
-        key, version, slot.correlation_id = _HEADER.unpack_from(frame)
-        slot.key = key
-        try:
-            route = find_route(key, version)
-        except UnsupportedVersionError:
-            if key != API_VERSIONS_KEY:
-                raise
-            route = find_route(key, 0)
-            context = self._context(route, "")
-            from .api_versions import unsupported_version
-
-            self._answer_at_once(slot, route, _encoded(route, unsupported_version(context)))
-            return
+        key, version, correlation_id = _HEADER.unpack_from(frame)
+        last = self._last_header
+        # Most requests begin with the very same words as the one before, but for the correlation id.
+        if last is not None and frame.startswith(last.key_and_version) and frame.startswith(last.rest, _HEADER.size):
+            route, context, position = last.route, last.context, last.position
+        else:
+            try:
+                route = find_route(key, version)
+            except UnsupportedVersionError:
+                if key != API_VERSIONS_KEY:
+                    raise
+                self._answer_unsupported(correlation_id)
+                return
+            context, position = self._read_header(frame, route)
         if len(frame) > PLAIN_REQUEST_BYTES_MAX and not route.api.bulky:
             raise WireError(f"{route.api.name} request of {len(frame)} bytes")
+        if route.read is None:
+            result = route.handle(frame, position, context)
+        else:
+            result = route.handle(route.read(frame, position)[0], context)
+        self._take(correlation_id, route, result, len(frame))
+
+    def _read_header(self, frame: bytearray, route: Route) -> tuple[RequestContext, int]:
+        """What its handler needs to know of a request, and where its body begins."""
         cursor = Cursor(frame, _HEADER.size)
         client_id = cursor.nullable_string(False) or ""  # null counts as empty, as in Apache Kafka
         if route.flexible:
             cursor.skip_tags()
         context = self._context(route, client_id)
-        if route.read is None:
-            result = route.handle(frame, cursor.position, context)
-        else:
-            result = route.handle(route.read(frame, cursor.position)[0], context)
-        self._take(slot, route, result)
+        position = cursor.position
+        if position <= _KNOWN_HEADER_BYTES_MAX:
+            rest = bytes(frame[_HEADER.size : position])
+            self._last_header = _Header(bytes(frame[:4]), rest, route, context, position)
+        return context, position
 
     def _context(self, route: Route, client_id: str) -> RequestContext:
         return RequestContext(
             self._listener.rooms, route.version, client_id, self._client_host, route.schema, self.connection_id
         )
 
+    def _answer_unsupported(self, correlation_id: int) -> None:
+        """ApiVersions in a version that is not served: version 0 of the answer says which are (KIP-511)."""
+        from .api_versions import unsupported_version
+
+        route = find_route(API_VERSIONS_KEY, 0)
+        self._answer(correlation_id, route, _encoded(route, unsupported_version(self._context(route, ""))))
+
     # --- answers ---------------------------------------------------------------------------------------------
 
-    def _take(self, slot: Slot, route: Route, result: Any) -> None:
+    def _take(self, correlation_id: int, route: Route, result: Any, size: int) -> None:
         """What the handler gave: an answer, or something to wait for."""
-        if type(result) is Deferred:
-            future, finish = result
-            if future.done():
-                self._answer_at_once(slot, route, finish(future.result()))
+        if route.read is None:
+            if type(result) is not Deferred:
+                self._answer(correlation_id, route, result)
                 return
+            future, finish = result
         elif inspect.isawaitable(result):
             future = asyncio.ensure_future(result)
             finish = partial(_encoded, route)
         else:
-            self._answer_at_once(slot, route, result if route.write is None else _encoded(route, result))
+            self._answer(correlation_id, route, _encoded(route, result))
             return
-        slot.route = route
+        slot = Slot(correlation_id, route, size)
         slot.work = future
+        self._requests_bytes += size
         self._running.append(slot)
         future.add_done_callback(partial(self._finish, slot, finish))
 
     def _finish(self, slot: Slot, finish: Any, future: asyncio.Future[Any]) -> None:
         slot.work = None
         self._requests_bytes -= slot.size
-        slot.size = 0
         if self._closing:
             if not future.cancelled():
                 future.exception()  # it was asked for: nobody is left to be told
@@ -315,22 +363,20 @@ class Connection(asyncio.BufferedProtocol):
             self.close(str(error))
             return
         except (Exception, asyncio.CancelledError):
-            logger.exception("kafka_request_failed peer=%s api=%s", self.peer, slot.route and slot.route.api.name)
+            logger.exception("kafka_request_failed peer=%s api=%s", self.peer, slot.route.api.name)
             self.close("a request failed")
             return
         slot.done = True
         self._send_ready()
         self._pump()
-        self._account()
+        self._settle()
 
-    def _answer_at_once(self, slot: Slot, route: Route, parts: Parts | None) -> None:
-        self._requests_bytes -= slot.size
-        slot.size = 0
+    def _answer(self, correlation_id: int, route: Route, parts: Parts | None) -> None:
         if not self._running:
             if parts is not None:
-                self._send(slot.correlation_id, route, parts)
+                self._send(correlation_id, route, parts)
             return
-        slot.route = route
+        slot = Slot(correlation_id, route, 0)
         slot.parts = parts
         slot.done = True
         self._running.append(slot)
@@ -339,28 +385,30 @@ class Connection(asyncio.BufferedProtocol):
         running = self._running
         while running and running[0].done:
             slot = running.popleft()
-            if slot.parts is not None and slot.route is not None:
+            if slot.parts is not None:
                 self._send(slot.correlation_id, slot.route, slot.parts)
 
     def _send(self, correlation_id: int, route: Route, parts: Parts) -> None:
+        """Has an answer go out with others, by `_settle`; large ones do not wait for more."""
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        if route.tagged_answer:
+            self._out.append(_TAGGED_ANSWER.pack(size + 5, correlation_id, 0))
+        else:
+            self._out.append(_ANSWER.pack(size + 4, correlation_id))
+        self._out.extend(parts)
+        self._out_bytes += size
+        if self._out_bytes > WRITE_BUFFER_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        size, self._out_bytes = self._out_bytes, 0
         if self._transport.is_closing():
             return
-        size = sum(map(len, parts))
-        if route.tagged_answer:
-            header = _TAGGED_ANSWER.pack(size + 5, correlation_id, 0)
+        if size > _JOINED_BYTES_MAX:
+            self._transport.writelines(out)
         else:
-            header = _ANSWER.pack(size + 4, correlation_id)
-        if len(parts) == 1:
-            self._transport.write(b"".join((header, parts[0])))
-        else:
-            self._transport.writelines((header, *parts))
-
-    def _account(self) -> None:
-        """Tells the listener how many bytes of requests this connection holds."""
-        held = self._frames.held_bytes + self._requests_bytes
-        if held != self.held_bytes:
-            change, self.held_bytes = held - self.held_bytes, held
-            self._listener.held(self, change)
+            self._transport.write(b"".join(out))
 
 
 def _encoded(route: Route, response: Any) -> Parts:

@@ -6,7 +6,7 @@ import struct
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from .wire import Cursor, WireError
+from .wire import Cursor
 
 FLEXIBLE: Final = 12
 TOPIC_IDS: Final = 13
@@ -52,13 +52,13 @@ def read_request(frame: bytearray, position: int, version: int) -> FetchRequest:
     isolation_level = cursor.int8()
     session_id, session_epoch = (cursor.int32(), cursor.int32()) if version >= SESSIONS else (0, -1)
     partitions: list[FetchPartition] = []
-    for _ in range(_count(cursor, flexible)):
+    for _ in range(cursor.full_count(flexible)):
         _read_topic(cursor, version, partitions)
     forgotten: list[tuple[str, UUID | None, int]] = []
     if version >= SESSIONS:
-        for _ in range(_count(cursor, flexible)):
+        for _ in range(cursor.full_count(flexible)):
             topic, topic_id = _topic(cursor, version)
-            forgotten += [(topic, topic_id, cursor.int32()) for _ in range(_count(cursor, flexible))]
+            forgotten += [(topic, topic_id, cursor.int32()) for _ in range(cursor.full_count(flexible))]
             if flexible:
                 cursor.skip_tags()
     rack_id = cursor.string(flexible) if version >= 11 else ""
@@ -82,17 +82,10 @@ def _topic(cursor: Cursor, version: int) -> tuple[str, UUID | None]:
     return ("", cursor.uuid()) if version >= TOPIC_IDS else (cursor.string(version >= FLEXIBLE), None)
 
 
-def _count(cursor: Cursor, flexible: bool) -> int:
-    count = cursor.count(flexible)
-    if count < 0:
-        raise WireError("a null array where there must be one")
-    return count
-
-
 def _read_topic(cursor: Cursor, version: int, partitions: list[FetchPartition]) -> None:
     flexible = version >= FLEXIBLE
     topic, topic_id = _topic(cursor, version)
-    for _ in range(_count(cursor, flexible)):
+    for _ in range(cursor.full_count(flexible)):
         current_leader_epoch = last_fetched_epoch = -1
         if flexible:
             number, current_leader_epoch, offset, last_fetched_epoch, _, max_bytes = cursor.unpack(_WITH_EPOCHS)

@@ -11,12 +11,13 @@ refused with UNSUPPORTED_FOR_MESSAGE_FORMAT, where Apache Kafka says INVALID_REC
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from ...cluster.topic_config import is_internal_topic
+from ...cluster.topic_config import INTERNAL_TOPICS
 from ...proto.errors import ErrorCode
 from ...proto.record_batch import (
     COMPRESSION_MASK,
@@ -34,21 +35,32 @@ from .route import Deferred, Parts
 from .wire import Cursor, WireError
 
 FLEXIBLE: Final = 9
+TOPIC_IDS: Final = 13
 TIMEOUT_MS_MAX: Final = 300_000
 ADMIN_CLIENT_ID: Final = "__admin_client"
 _ZSTD: Final = COMPRESSION_NAMES.index("zstd")
 _MAGIC_OFFSET: Final = 16
-_ATTRIBUTES_OFFSET: Final = 21
+_ACKS_AND_TIMEOUT: Final = struct.Struct(">hi")
+_BATCH_BEGIN: Final = struct.Struct(">qiibIh")
+_PARTITION: Final = struct.Struct(">ihqq")
+_TRANSACTIONAL: Final = ProduceOutcome(
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported"
+)
 _UNKNOWN_ID: Final = ProduceOutcome(ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.UNKNOWN_TOPIC_ID.message)
 
 
-class Topic(NamedTuple):
-    """One topic of a request, and which of the request's partitions are its own."""
+class Partition(NamedTuple):
+    """One partition of a request; its records lie in the request's bytes from `start` to `end`; -1, -1: null."""
 
-    name: str
-    topic_id: UUID | None
-    first: int
+    number: int
+    start: int
     end: int
+
+
+class Topic(NamedTuple):
+    name: str
+    topic_id: UUID | None  # None where topics go by name, and for the zero id
+    partitions: list[Partition]
 
 
 class Request(NamedTuple):
@@ -56,7 +68,6 @@ class Request(NamedTuple):
     acks: int
     timeout_ms: int
     topics: list[Topic]
-    partitions: list[tuple[int, memoryview | None]]  # partition and records
 
 
 def read_request(frame: bytearray, position: int, version: int) -> Request:
@@ -64,30 +75,22 @@ def read_request(frame: bytearray, position: int, version: int) -> Request:
     flexible = version >= FLEXIBLE
     cursor = Cursor(frame, position)
     transactional_id = cursor.nullable_string(flexible)
-    acks, timeout_ms = cursor.int16(), cursor.int32()
+    acks, timeout_ms = cursor.unpack(_ACKS_AND_TIMEOUT)
     topics: list[Topic] = []
-    partitions: list[tuple[int, memoryview | None]] = []
-    for _ in range(_count(cursor, flexible)):
-        topic_id = cursor.uuid() if version >= 13 else None
-        name = "" if version >= 13 else cursor.string(flexible)
-        first = len(partitions)
-        for _ in range(_count(cursor, flexible)):
+    for _ in range(cursor.full_count(flexible)):
+        topic_id = cursor.uuid() if version >= TOPIC_IDS else None
+        name = "" if version >= TOPIC_IDS else cursor.string(flexible)
+        partitions: list[Partition] = []
+        for _ in range(cursor.full_count(flexible)):
             index = cursor.int32()
-            length = cursor.length(flexible)
-            partitions.append((index, None if length == -1 else cursor.view(length)))
+            start, end = cursor.extent(flexible)
+            partitions.append(Partition(index, start, end))
             if flexible:
                 cursor.skip_tags()
         if flexible:
             cursor.skip_tags()
-        topics.append(Topic(name, topic_id, first, len(partitions)))
-    return Request(transactional_id, acks, timeout_ms, topics, partitions)
-
-
-def _count(cursor: Cursor, flexible: bool) -> int:
-    count = cursor.count(flexible)
-    if count < 0:
-        raise WireError("a null array where there must be one")
-    return count
+        topics.append(Topic(name, topic_id, partitions))
+    return Request(transactional_id, acks, timeout_ms, topics)
 
 
 def handle(frame: bytearray, position: int, context: RequestContext) -> Parts | Deferred | None:
@@ -96,55 +99,59 @@ def handle(frame: bytearray, position: int, context: RequestContext) -> Parts | 
     :raises WireError: the bytes are not a produce request, or one without an answer (acks=0) failed: the connection is
         closed, for that is the only way to tell.
     """
-    request = read_request(frame, position, context.api_version)
-    image = context.rooms.image()
-    outcomes: list[ProduceOutcome | None] = []
+    version = context.api_version
+    request = read_request(frame, position, version)
+    topic_names = context.rooms.image().topic_names
+    view = memoryview(frame)
+    refused: list[ProduceOutcome | None] = []
     accepted: list[PartitionProduce] = []
     names: list[str] = []
     for topic in request.topics:
-        name = topic.name
+        name: str = topic.name
         refusal: ProduceOutcome | None = None
-        if context.api_version >= 13:
-            name = "" if topic.topic_id is None else image.topic_names.get(topic.topic_id, "")
+        if version >= TOPIC_IDS:
+            name = "" if topic.topic_id is None else topic_names.get(topic.topic_id, "")
             refusal = None if name else _UNKNOWN_ID
         names.append(name)
-        if is_internal_topic(name) and context.client_id != ADMIN_CLIENT_ID:
+        if request.transactional_id is not None:
+            refusal = _TRANSACTIONAL
+        elif name in INTERNAL_TOPICS and context.client_id != ADMIN_CLIENT_ID:
             refusal = _refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}")
-        for index, records in request.partitions[topic.first : topic.end]:
-            outcome = refusal or _complaint_about(records, request.transactional_id, context.api_version)
-            outcomes.append(outcome)
-            if outcome is None and records is not None:
-                accepted.append(PartitionProduce(name, topic.topic_id, index, None, records))
-    future = context.rooms.replica_manager.produce(
-        accepted, acks=request.acks, timeout_ms=max(0, min(request.timeout_ms, TIMEOUT_MS_MAX))
-    )
-    return Deferred(future, partial(_answer, context, request, names, outcomes))
+        for index, start, end in topic.partitions:
+            outcome = refusal or _complaint_about(frame, start, end, version)
+            refused.append(outcome)
+            if outcome is None:
+                accepted.append(PartitionProduce(name, topic.topic_id, index, None, view[start:end]))
+    timeout_ms = max(0, min(request.timeout_ms, TIMEOUT_MS_MAX))
+    outcomes = context.rooms.replica_manager.append(accepted, request.acks, timeout_ms)
+    if isinstance(outcomes, list):
+        return _answer(context, request, names, refused, outcomes)
+    return Deferred(outcomes, partial(_answer, context, request, names, refused))
 
 
-def _complaint_about(records: memoryview | None, transactional_id: str | None, version: int) -> ProduceOutcome | None:
+def _complaint_about(frame: bytearray, start: int, end: int, version: int) -> ProduceOutcome | None:
     """What is wrong with a partition's records before anything of the partition is known."""
-    if transactional_id is not None:
-        return _refused(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported")
-    if records is None or len(records) < HEADER_SIZE:
-        if records is not None and len(records) > _MAGIC_OFFSET and records[_MAGIC_OFFSET] < MAGIC_V2:
-            return _old_format(records[_MAGIC_OFFSET])
+    if end - start < HEADER_SIZE:
+        if end - start > _MAGIC_OFFSET and frame[start + _MAGIC_OFFSET] < MAGIC_V2:
+            return _old_format(frame[start + _MAGIC_OFFSET])
         return _refused(ErrorCode.INVALID_RECORD, "there must be one whole record batch per partition")
-    if records[_MAGIC_OFFSET] != MAGIC_V2:
-        if records[_MAGIC_OFFSET] < MAGIC_V2:
-            return _old_format(records[_MAGIC_OFFSET])
-        return _refused(ErrorCode.INVALID_RECORD, f"record batch with magic {records[_MAGIC_OFFSET]}; 2 is taken")
-    size = LENGTH_OVERHEAD + int.from_bytes(records[8:12], "big", signed=True)
-    if size != len(records) and size >= HEADER_SIZE:
+    base_offset, length, _, magic, _, attributes = _BATCH_BEGIN.unpack_from(frame, start)
+    if magic != MAGIC_V2:
+        if 0 <= magic < MAGIC_V2:
+            return _old_format(magic)
+        return _refused(ErrorCode.INVALID_RECORD, f"record batch with magic {magic}; only 2 is taken")
+    if LENGTH_OVERHEAD + length != end - start:
         return _refused(
-            ErrorCode.INVALID_RECORD, f"there must be exactly one record batch per partition, of {len(records)} bytes"
+            ErrorCode.INVALID_RECORD,
+            f"there must be exactly one record batch per partition; it says {LENGTH_OVERHEAD + length} bytes of the "
+            f"{end - start} that were sent",
         )
-    attributes = records[_ATTRIBUTES_OFFSET + 1]
+    if attributes & TRANSACTIONAL_FLAG:
+        return _TRANSACTIONAL
     if version < 7 and attributes & COMPRESSION_MASK == _ZSTD:
         return _refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs version 7 of Produce")
-    if attributes & TRANSACTIONAL_FLAG:
-        return _refused(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported")
-    if any(records[:8]):
-        return _refused(ErrorCode.INVALID_RECORD, "the base offset of a produced record batch is 0")
+    if base_offset:
+        return _refused(ErrorCode.INVALID_RECORD, f"the base offset of a produced batch is 0, not {base_offset}")
     return None
 
 
@@ -175,11 +182,12 @@ def _answer(
 
 
 def _raise_first_error(request: Request, names: Sequence[str], outcomes: Sequence[ProduceOutcome]) -> None:
+    rest = iter(outcomes)
     for topic, name in zip(request.topics, names, strict=True):
-        for number in range(topic.first, topic.end):
-            if outcomes[number].error:
-                error = outcomes[number].error
-                raise WireError(f"produce with acks=0 to {name}-{request.partitions[number][0]} failed: {error.name}")
+        for partition in topic.partitions:
+            error = next(rest).error
+            if error:
+                raise WireError(f"produce with acks=0 to {name}-{partition.number} failed: {error.name}")
 
 
 def write_answer(
@@ -187,36 +195,43 @@ def write_answer(
 ) -> Parts:
     version = context.api_version
     flexible = version >= FLEXIBLE
-    hints = LeaderHints(context.rooms.image()) if version >= 10 else None
     answer = AnswerWriter(flexible)
+    hints: LeaderHints | None = None
+    rest = iter(outcomes)
     answer.count(len(request.topics))
     for topic, name in zip(request.topics, names, strict=True):
-        if version >= 13:
+        if version >= TOPIC_IDS:
             answer.uuid(topic.topic_id)
         else:
             answer.string(name)
-        answer.count(topic.end - topic.first)
-        for number in range(topic.first, topic.end):
-            _write_partition(answer, version, request.partitions[number][0], outcomes[number], name, hints)
+        answer.count(len(topic.partitions))
+        for partition in topic.partitions:
+            outcome = next(rest)
+            _write_partition(answer, version, partition.number, outcome)
+            if not flexible:
+                continue
+            hint = b""
+            if version >= 10 and outcome.error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                hints = hints or LeaderHints(context.rooms.image())
+                hint = hints.current_leader_tag(0, name, partition.number)
+            answer.tags((hint,) if hint else NO_TAGS)
         answer.tags(NO_TAGS)
     answer.int32(0)  # throttle time
-    answer.tags(hints.node_endpoints_tag(0) if hints is not None else NO_TAGS)
+    answer.tags(NO_TAGS if hints is None else hints.node_endpoints_tag(0))
     return (answer.getvalue(),)
 
 
-def _write_partition(
-    answer: AnswerWriter, version: int, index: int, outcome: ProduceOutcome, name: str, hints: LeaderHints | None
-) -> None:
+def _write_partition(answer: AnswerWriter, version: int, index: int, outcome: ProduceOutcome) -> None:
     error = outcome.error
-    answer.int32(index)
-    answer.int16(error)
-    answer.int64(-1 if outcome.base_offset is None else outcome.base_offset)
-    answer.int64(-1 if outcome.log_append_time_ms is None else outcome.log_append_time_ms)
+    answer.pack(
+        _PARTITION,
+        index,
+        error,
+        -1 if outcome.base_offset is None else outcome.base_offset,
+        -1 if outcome.log_append_time_ms is None else outcome.log_append_time_ms,
+    )
     if version >= 5:
         answer.int64(-1 if outcome.log_start_offset is None else outcome.log_start_offset)
     if version >= 8:
         answer.count(0)  # errors of single records: batches are not looked into
         answer.nullable_string(outcome.message if error else None)
-    if version >= FLEXIBLE:
-        hint = hints.current_leader_tag(0, name, index) if hints and error is ErrorCode.NOT_LEADER_OR_FOLLOWER else b""
-        answer.tags((hint,) if hint else NO_TAGS)

@@ -121,6 +121,14 @@ class Cursor:
         start = self._skip(length)
         return memoryview(self.buffer)[start : start + length]
 
+    def extent(self, flexible: bool) -> tuple[int, int]:
+        """Where bytes begin and end, and moves behind them; (-1, -1) for null."""
+        length = self.length(flexible)
+        if length == -1:
+            return -1, -1
+        start = self._skip(length)
+        return start, start + length
+
     def string(self, flexible: bool) -> str:
         return self.text(self.length(flexible, short=True))
 
@@ -138,6 +146,13 @@ class Cursor:
         self._elements_left -= count
         if self._elements_left < 0:
             raise WireError(f"more than {ELEMENTS_MAX} elements in one request")
+        return count
+
+    def full_count(self, flexible: bool) -> int:
+        """Of an array that may not be null."""
+        count = self.count(flexible)
+        if count < 0:
+            raise WireError("a null array where there must be one")
         return count
 
     def skip_tags(self) -> None:
