@@ -2,7 +2,8 @@
 
 Two defaults are not Kafka's: the first rebalance waits for nobody (`group.initial.rebalance.delay.ms` 0: a test or a
 tutorial starts at once), and a group has at most 10,000 members (Kafka's limit is none; a generation is one record,
-which must fit a batch). `group.coordinator.max.groups` is ours: what clients can make a broker hold has a bound.
+which must fit a batch). `group.consumer.migration.policy` is `disabled` and cannot be anything else: Kafka's default is
+`bidirectional`. `group.coordinator.max.groups` is ours: what clients can make a broker hold has a bound.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _ASSIGNOR_NAMES: Final[Mapping[str, str]] = {
     "org.apache.kafka.coordinator.group.assignor.UniformAssignor": UNIFORM_ASSIGNOR,
     "org.apache.kafka.coordinator.group.assignor.RangeAssignor": RANGE_ASSIGNOR,
 }
-_MIGRATION_POLICIES: Final = ("bidirectional", "upgrade", "downgrade", "disabled")
+_MIGRATION_POLICY: Final = "disabled"
+"""The only one there is: a group with members keeps its protocol. An empty one takes that of the next member."""
 _INT_MAX: Final = 2**31 - 1
 _MINUTE_MS: Final = 60_000
 
@@ -40,10 +42,9 @@ def _parse_assignors(text: str) -> tuple[str, ...]:
 
 
 def _parse_migration_policy(text: str) -> str:
-    word = text.strip().lower()
-    if word not in _MIGRATION_POLICIES:
-        raise ValueError(f"must be one of {', '.join(_MIGRATION_POLICIES)}")
-    return word
+    if text.strip().lower() != _MIGRATION_POLICY:
+        raise ValueError(f"must be {_MIGRATION_POLICY}: groups with members cannot change their protocol here")
+    return _MIGRATION_POLICY
 
 
 _MIN_SESSION = NodeConfigKey(
@@ -100,7 +101,7 @@ _CONSUMER_ASSIGNORS: NodeConfigKey[tuple[str, ...]] = NodeConfigKey(
 _CONSUMER_MIGRATION = NodeConfigKey(
     "group.consumer.migration.policy",
     _parse_migration_policy,
-    "bidirectional",
+    _MIGRATION_POLICY,
     "whether groups with members may change between the classic and the KIP-848 protocol",
 )
 _METADATA_MAX = NodeConfigKey(
@@ -185,7 +186,7 @@ class ConsumerGroupConfig:
     max_heartbeat_interval_ms: int = 15_000
     max_size: int = 10_000
     assignors: tuple[str, ...] = (UNIFORM_ASSIGNOR, RANGE_ASSIGNOR)
-    migration_policy: str = "bidirectional"
+    migration_policy: str = _MIGRATION_POLICY
 
 
 @dataclass(frozen=True, slots=True)
