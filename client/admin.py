@@ -1,4 +1,4 @@
-"""Admin and AsyncAdmin: topics, configurations, leaders and replicas. Names follow kafka-python's KafkaAdminClient.
+"""Admin and AsyncAdmin: topics, configurations, leaders, replicas, groups. Names follow kafka-python's admin client.
 
 Any broker takes any of these calls and passes it on to the active controller. A call is tried again at another broker
 where one cannot be reached. What cannot be done raises the KafkaError that the cluster answered with, and names what it
@@ -18,6 +18,7 @@ from ..proto.errors import ErrorCode, IllegalStateError, KafkaError, error_for
 from ..proto.identifiers import TopicPartition
 from .cluster_client import ClusterClient
 from .config import admin_config
+from .group_admin import AsyncGroupAdmin, GroupAdmin
 from .loop_thread import loop_thread
 from .metadata_cache import broker_info, partition_info
 from .quorum import quorum_info
@@ -41,7 +42,7 @@ _CALL_MARGIN_MS: Final = 2000
 """What a broker's own time-out gets on top, so that its answer, which says more, comes before ours."""
 
 
-class AsyncAdmin:
+class AsyncAdmin(AsyncGroupAdmin):
     """The administration client for asyncio; bound to the loop that first uses it."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -268,12 +269,12 @@ class AsyncAdmin:
         return self._cluster
 
 
-class Admin:
+class Admin(GroupAdmin):
     """The administration client for threads; each method is AsyncAdmin's of the same name, awaited."""
 
     def __init__(self, **arguments: Any) -> None:
         """:raises KafkaConfigurationError: names the argument that is wrong."""
-        self._admin = AsyncAdmin(**arguments)
+        self._admin: AsyncAdmin = AsyncAdmin(**arguments)
         self._thread = loop_thread()
 
     def create_topics(

@@ -1,4 +1,4 @@
-"""The data commands of `klamm`: topics, produce, consume, brokers, dump-log. Mounted by deploy, which owns the command.
+"""The data commands of `klamm`: topics, groups, produce, consume, brokers, dump-log. Mounted by deploy.
 
 What a command needs is imported when it runs: `klamm --help` must not wait for grpc or rich.
 """
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_groups_app import groups_app
 from .cli_output import BootstrapServers, Json, client_errors
 
 topics_app = typer.Typer(help="Create, list, describe, alter and delete topics.", no_args_is_help=True)
@@ -20,6 +21,7 @@ Configs = Annotated[list[str] | None, typer.Option("--config", metavar="KEY=VALU
 def register(app: typer.Typer) -> None:
     """Adds the data commands to the klamm command."""
     app.add_typer(topics_app, name="topics")
+    app.add_typer(groups_app, name="groups")
     app.command("produce")(produce)
     app.command("consume")(consume)
     app.command("brokers")(brokers)
@@ -135,6 +137,9 @@ def consume(
     ] = None,
     max_messages: Annotated[int | None, typer.Option("--max-messages", "-n", min=0, help="Ends after so many.")] = None,
     exit_at_end: Annotated[bool, typer.Option("--exit-at-end", "-e", help="Ends where the log ends now.")] = False,
+    group: Annotated[
+        str | None, typer.Option("--group", "-g", help="Shares the partitions with its other members, and commits.")
+    ] = None,
     output_format: Annotated[
         str | None,
         typer.Option(
@@ -163,10 +168,14 @@ def consume(
         raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other")
     if as_json and output_format is not None:
         raise typer.BadParameter("--format and --json exclude each other")
+    if group is not None and (partition or timestamp is not None or offset not in (None, "earliest", "latest")):
+        raise typer.BadParameter(
+            "a group goes on where it has committed: only --offset earliest or latest goes with it"
+        )
     start = cli_consume.parse_start("earliest" if from_beginning else offset, timestamp)
     layout = cli_consume.parse_format(output_format) if not as_json else None
     with client_errors():
-        cli_consume.consume(bootstrap_servers, topic, partition, start, max_messages, exit_at_end, layout)
+        cli_consume.consume(bootstrap_servers, topic, partition, start, max_messages, exit_at_end, layout, group)
 
 
 def brokers(bootstrap_servers: BootstrapServers = None, as_json: Json = False) -> None:

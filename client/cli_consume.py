@@ -38,7 +38,7 @@ class Start:
 def parse_start(offset: str | None, timestamp: str | None) -> Start:
     """The options as a Start. :raises typer.BadParameter: they are none."""
     if timestamp is not None:
-        return Start(timestamp_ms=_parse_time(timestamp))
+        return Start(timestamp_ms=parse_time(timestamp))
     if offset in (None, "latest", "end"):
         return Start()
     if offset in ("earliest", "beginning"):
@@ -49,14 +49,15 @@ def parse_start(offset: str | None, timestamp: str | None) -> Start:
         raise typer.BadParameter(f"{offset!r} is not earliest, latest or a number", param_hint="--offset") from None
 
 
-def _parse_time(text: str) -> int:
+def parse_time(text: str, option: str = "--timestamp") -> int:
+    """A time in ms since 1970. :raises typer.BadParameter: it is none."""
     if text.isascii() and text.isdigit():
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither ms since 1970 nor a time such as 2026-01-31T12:00:00", param_hint="--timestamp"
+            f"{text!r} is neither ms since 1970 nor a time such as 2026-01-31T12:00:00", param_hint=option
         ) from None
     return int(moment.timestamp() * 1000)
 
@@ -145,8 +146,12 @@ def consume(
     max_messages: int | None,
     exit_at_end: bool,
     layout: list[Part] | None,
+    group: str | None = None,
 ) -> None:
-    """Prints records; `layout` None prints JSON. Ctrl-C is how it is ended, and no failure."""
+    """Prints records; `layout` None prints JSON. Ctrl-C is how it is ended, and no failure.
+
+    In a group `start` counts only where the group has committed nothing. What was printed is committed, and no more.
+    """
     from .consumer import Consumer
 
     if max_messages == 0:
@@ -154,10 +159,15 @@ def consume(
     with Consumer(
         bootstrap_servers=bootstrap_servers,
         client_id="klamm-consume",
+        group_id=group,
         auto_offset_reset="earliest" if start.name == "earliest" else "latest",
         default_api_timeout_ms=15_000,
     ) as consumer:
-        assigned = _assign(consumer, topic, partitions, start)
+        if group is None:
+            assigned = _assign(consumer, topic, partitions, start)
+        else:
+            assigned = _known(consumer, topic, None)
+            consumer.subscribe([topic])
         ends = consumer.end_offsets(assigned) if exit_at_end else None
         try:
             _print_all(consumer, max_messages, ends, layout)
@@ -167,14 +177,19 @@ def consume(
             sys.stdout.buffer.flush()
 
 
-def _assign(consumer: Consumer, topic: str, wanted: list[int] | None, start: Start) -> list[TopicPartition]:
+def _known(consumer: Consumer, topic: str, wanted: list[int] | None) -> list[TopicPartition]:
+    """The partitions wanted, or all. :raises KafkaError: there is no such topic or partition."""
     known = consumer.partitions_for_topic(topic)
     if known is None:
         raise UnknownTopicOrPartitionError(f"topic {topic!r} does not exist")
     missing = sorted(set(wanted or ()) - known)
     if missing:
         raise KafkaError(f"topic {topic!r} has partitions 0 to {max(known)}; {missing[0]} is not one of them")
-    assigned = [TopicPartition(topic, partition) for partition in sorted(set(wanted) if wanted else known)]
+    return [TopicPartition(topic, partition) for partition in sorted(set(wanted) if wanted else known)]
+
+
+def _assign(consumer: Consumer, topic: str, wanted: list[int] | None, start: Start) -> list[TopicPartition]:
+    assigned = _known(consumer, topic, wanted)
     consumer.assign(assigned)
     if start.timestamp_ms is not None:
         found = consumer.offsets_for_times(dict.fromkeys(assigned, start.timestamp_ms))
@@ -197,15 +212,32 @@ def _assign(consumer: Consumer, topic: str, wanted: list[int] | None, start: Sta
 def _print_all(
     consumer: Consumer, max_messages: int | None, ends: dict[TopicPartition, int] | None, layout: list[Part] | None
 ) -> None:
-    output = sys.stdout.buffer
     remaining = max_messages
     while not _is_at_end(consumer, ends):
         polled = consumer.poll(
             timeout_ms=_POLL_MS if ends is None else 50,
             max_records=_POLL_RECORDS_MAX if remaining is None else min(remaining, _POLL_RECORDS_MAX),
         )
+        printed = _print_polled(consumer, polled, ends, layout)
+        if remaining is not None:
+            remaining -= printed
+        if remaining == 0:
+            return
+
+
+def _print_polled(
+    consumer: Consumer,
+    polled: dict[TopicPartition, list[ConsumerRecord]],
+    ends: dict[TopicPartition, int] | None,
+    layout: list[Part] | None,
+) -> int:
+    """Prints records and counts them. What is not printed, is not read: the position goes back to it."""
+    output = sys.stdout.buffer
+    printed = 0
+    unprinted = {partition: records[0].offset for partition, records in polled.items()}
+    try:
         for partition, records in polled.items():
-            end = None if ends is None else ends[partition]
+            end = None if ends is None else ends.get(partition)
             for record in records:
                 if end is not None and record.offset >= end:
                     break  # written after the command began
@@ -214,13 +246,23 @@ def _print_all(
                 else:
                     for part in layout:
                         output.write(part(record))
-                if remaining is not None:
-                    remaining -= 1
+                printed += 1
+                unprinted[partition] = record.offset + 1
+            else:
+                del unprinted[partition]
         if polled:
             output.flush()
-        if remaining == 0:
-            return
+    finally:
+        for partition, offset in unprinted.items():
+            if partition in consumer.assignment():
+                consumer.seek(partition, offset)
+    return printed
 
 
 def _is_at_end(consumer: Consumer, ends: dict[TopicPartition, int] | None) -> bool:
-    return ends is not None and all(consumer.position(partition) >= end for partition, end in ends.items())
+    if ends is None:
+        return False
+    if consumer.group_metadata().group_id is None:
+        return all(consumer.position(partition) >= end for partition, end in ends.items())
+    assigned = consumer.assignment()  # in a group: of what it was given
+    return bool(assigned) and all(consumer.position(partition) >= ends.get(partition, 0) for partition in assigned)

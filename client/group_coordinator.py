@@ -51,6 +51,11 @@ class GroupCoordinatorClient:
         self._address: BrokerAddress | None = None
         self._finding: asyncio.Task[BrokerAddress] | None = None
 
+    @property
+    def address(self) -> BrokerAddress | None:
+        """The coordinator, as far as it is known."""
+        return self._address
+
     async def close(self) -> None:
         """Ends the search under way."""
         if self._finding is not None:

@@ -235,3 +235,35 @@ class Reassignment(NamedTuple):
     replicas: tuple[int, ...]
     adding_replicas: tuple[int, ...]
     removing_replicas: tuple[int, ...]
+
+
+class GroupListing(NamedTuple):
+    """One group as a list of groups has it; `type` is "classic" or "consumer" (KIP-848)."""
+
+    group_id: str
+    protocol_type: str
+    state: str
+    type: str
+
+
+class MemberDescription(NamedTuple):
+    """One member of a group; what it reads is empty unless the group is one of consumers."""
+
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    host: str
+    topics: tuple[str, ...]
+    assignment: tuple[TopicPartition, ...]
+
+
+class GroupDescription(NamedTuple):
+    """One group in full; `protocol` is the assignor that is in use."""
+
+    group_id: str
+    state: str
+    type: str
+    protocol_type: str
+    protocol: str
+    coordinator: str  # host:port
+    members: tuple[MemberDescription, ...]
