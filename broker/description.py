@@ -57,27 +57,23 @@ def describe_topic(image: MetadataImage, topic: TopicImage) -> broker_pb2.TopicD
     )
 
 
-def describe_metadata(image: MetadataImage, topics: Iterable[str] | None) -> broker_pb2.MetadataResponse:
-    """Brokers that are not fenced, and the topics named (None: every topic).
+def missing_topic_error(name: str) -> ErrorCode:
+    """What is said of a name that no topic has; if none can have it, so that nobody waits for it."""
+    valid = topic_name_error(name) is None
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid else ErrorCode.INVALID_TOPIC_EXCEPTION
 
-    A name that is not known comes back with UNKNOWN_TOPIC_OR_PARTITION; one that no topic can have with
-    INVALID_TOPIC_EXCEPTION, so that nobody waits for it.
-    """
-    names = sorted(image.topics) if topics is None else topics
-    descriptions = []
-    for name in names:
-        topic = image.topics.get(name)
-        if topic is None:
-            valid = topic_name_error(name) is None
-            error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid else ErrorCode.INVALID_TOPIC_EXCEPTION
-            descriptions.append(broker_pb2.TopicDescription(name=name, error_code=error))
-        else:
-            descriptions.append(describe_topic(image, topic))
+
+def describe_missing_topic(name: str) -> broker_pb2.TopicDescription:
+    """A name that no topic has, with its error."""
+    return broker_pb2.TopicDescription(name=name, error_code=missing_topic_error(name))
+
+
+def describe_brokers(image: MetadataImage) -> broker_pb2.MetadataResponse:
+    """The answer to GetMetadata without topics: brokers that are not fenced, and who controls them."""
     return broker_pb2.MetadataResponse(
         cluster_id=image.cluster_id or "",
         controller_id=NONE_ID if image.controller_id is None else image.controller_id,
         brokers=[describe_broker(broker) for _, broker in sorted(image.brokers.items()) if not broker.fenced],
-        topics=descriptions,
         metadata_end_offset=image.end_offset,
     )
 

@@ -16,11 +16,12 @@ from ..proto import broker_pb2, broker_pb2_grpc
 from ..proto.errors import ErrorCode, KafkaError
 from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NONE_ID, LeaderEpoch, Offset, TopicPartition
 from .answer_budget import AnswerBudget
-from .description import describe_metadata, leader_hint
+from .description import leader_hint
 from .groups.coordinator import GroupCoordinator
 from .grpc_admin import AdminCalls, AdminRooms
 from .grpc_errors import Context, abort
 from .grpc_groups import GroupCalls
+from .metadata_description import MetadataDescriptions
 from .produce_stream import ProduceStream
 from .producer_ids import ProducerIds
 from .replica_manager import (
@@ -91,6 +92,7 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
         self._groups = groups
         self._replica_manager = replica_manager
         self._producer_ids = producer_ids
+        self._descriptions = MetadataDescriptions()
         self._unread = AnswerBudget(UNREAD_FETCH_BYTES_MAX)
 
     # --- produce ---------------------------------------------------------------------------------------------
@@ -261,11 +263,11 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
 
     async def GetMetadata(self, request: broker_pb2.MetadataRequest, context: Context) -> broker_pb2.MetadataResponse:
         if request.all_topics:
-            return describe_metadata(self._image(), None)
+            return await self._descriptions.describe(self._image(), None)
         names = list(dict.fromkeys(request.topics))
         if request.allow_auto_topic_creation:
             await self._rooms.create_missing(names)
-        return describe_metadata(self._image(), names)
+        return await self._descriptions.describe(self._image(), names)
 
     async def InitProducerId(
         self, request: broker_pb2.InitProducerIdRequest, context: Context

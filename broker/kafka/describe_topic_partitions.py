@@ -10,10 +10,11 @@ from typing import Any, Final
 from ...cluster.image import MetadataImage, PartitionImage, TopicImage
 from ...cluster.topic_config import is_internal_topic
 from ...proto.errors import ErrorCode
+from ..description import missing_topic_error
 from . import authorized_operations
 from .messages import NO_THROTTLE
 from .rooms import RequestContext
-from .topic_view import alive_brokers, leader_of, missing_topic_error, offline_replicas
+from .topic_view import alive_brokers, leader_of, offline_replicas
 
 PARTITIONS_MAX: Final = 2_000
 """Of one page (max.request.partition.size.limit)."""

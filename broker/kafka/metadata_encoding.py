@@ -19,9 +19,10 @@ from ...cluster.image import Endpoint, MetadataImage, PartitionImage, TopicImage
 from ...cluster.topic_config import is_internal_topic
 from ...proto.errors import ErrorCode
 from ...proto.identifiers import KAFKA_LISTENER, NONE_ID, BrokerId, TopicId
+from ..description import missing_topic_error
 from .authorized_operations import NOT_ASKED
 from .messages import response_writer
-from .topic_view import alive_brokers, leader_of, missing_topic_error, offline_replicas
+from .topic_view import LeaderView, alive_brokers, leader_of, offline_replicas
 
 TURN_SECONDS_MAX: Final = 0.005
 """Others have their turn after this long."""
@@ -72,6 +73,7 @@ class EncodedTopics:
         self._operations = operations
         self._tail = b"\x00" if self._flexible else b""  # no tagged fields
         self._encoded: dict[TopicId, tuple[TopicImage, bytes]] = {}
+        self._leaders: dict[BrokerId | None, LeaderView] = {}  # the same brokers: the same answer
         self._replica_sets: dict[tuple[BrokerId, ...], bytes] = {}
         self._image = MetadataImage.empty()
         self._alive: dict[BrokerId, Endpoint] = {}
@@ -122,7 +124,7 @@ class EncodedTopics:
 
     def _partition(self, partition: PartitionImage) -> bytes:
         version = self._version
-        leader_id, error = leader_of(self._image, partition)
+        leader_id, error = self._leader_of(partition)
         replicas, isr = partition.replicas, partition.isr
         if version == 0:
             replicas = tuple(replica for replica in replicas if replica in self._alive)
@@ -130,14 +132,23 @@ class EncodedTopics:
             lacking = len(replicas) < len(partition.replicas) or len(isr) < len(partition.isr)
             if error is ErrorCode.NONE and lacking:
                 error = ErrorCode.REPLICA_NOT_AVAILABLE
-        if error is ErrorCode.LISTENER_NOT_FOUND and version < 6:
-            error = ErrorCode.LEADER_NOT_AVAILABLE
         if version >= 7:
             head = _HEAD_WITH_EPOCH.pack(error, partition.partition, leader_id, partition.leader_epoch)
         else:
             head = _HEAD.pack(error, partition.partition, leader_id)
-        offline = self._brokers(offline_replicas(partition, self._alive)) if version >= 5 else b""
+        if version < 5:
+            return b"".join((head, self._brokers(replicas), self._brokers(isr), self._tail))
+        offline = self._brokers(offline_replicas(partition, self._alive))
         return b"".join((head, self._brokers(replicas), self._brokers(isr), offline, self._tail))
+
+    def _leader_of(self, partition: PartitionImage) -> LeaderView:
+        found = self._leaders.get(partition.leader)
+        if found is None:
+            found = leader_of(self._image, partition)
+            if found.error is ErrorCode.LISTENER_NOT_FOUND and self._version < 6:
+                found = LeaderView(found.leader_id, ErrorCode.LEADER_NOT_AVAILABLE)
+            self._leaders[partition.leader] = found
+        return found
 
     def _brokers(self, broker_ids: tuple[BrokerId, ...]) -> bytes:
         encoded = self._replica_sets.get(broker_ids)

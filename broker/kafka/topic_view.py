@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...cluster.image import BrokerRegistration, Endpoint, MetadataImage, PartitionImage
-from ...cluster.topic_config import topic_name_error
 from ...proto.errors import ErrorCode
 from ...proto.identifiers import KAFKA_LISTENER, NONE_ID, BrokerId
 
@@ -54,14 +53,12 @@ def leader_of(image: MetadataImage, partition: PartitionImage) -> LeaderView:
 
 
 def offline_replicas(partition: PartitionImage, alive: dict[BrokerId, Endpoint]) -> tuple[BrokerId, ...]:
-    return tuple(replica for replica in partition.replicas if replica not in alive)
-
-
-def missing_topic_error(name: str) -> ErrorCode:
-    """What is said of a name that no topic has."""
-    if topic_name_error(name) is not None:
-        return ErrorCode.INVALID_TOPIC_EXCEPTION
-    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    """Those on brokers that are not alive, or have no Kafka listener."""
+    # A loop: nearly always there is none, and then nothing is made.
+    for replica in partition.replicas:
+        if replica not in alive:
+            return tuple(each for each in partition.replicas if each not in alive)
+    return ()
 
 
 def broker_fields(image: MetadataImage, broker_id: BrokerId, endpoint: Endpoint) -> dict[str, Any]:

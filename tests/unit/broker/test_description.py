@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
-from klamm.broker.description import describe_metadata, leader_hint, list_reassignments
+from klamm.broker.description import leader_hint, list_reassignments
+from klamm.broker.metadata_description import MetadataDescriptions
 from klamm.cluster.image import MetadataImage
+from klamm.proto.broker_pb2 import MetadataResponse
 from klamm.proto.errors import ErrorCode
 from klamm.proto.metadata_pb2 import (
     BrokerRegistrationChangeRecord,
@@ -56,6 +59,12 @@ def image(*, leader: int = 1, adding: tuple[int, ...] = ()) -> MetadataImage:
     return MetadataImage.empty().replay(records, len(records))
 
 
+def describe_metadata(
+    image: MetadataImage, names: list[str] | None, descriptions: MetadataDescriptions | None = None
+) -> MetadataResponse:
+    return asyncio.run((descriptions or MetadataDescriptions()).describe(image, names))
+
+
 def test_fenced_brokers_are_left_out_and_their_replicas_are_offline() -> None:
     answer = describe_metadata(image(), None)
     assert (answer.cluster_id, answer.controller_id) == ("cluster", 2)
@@ -64,6 +73,22 @@ def test_fenced_brokers_are_left_out_and_their_replicas_are_offline() -> None:
     assert (partition.leader_id, partition.leader_epoch, list(partition.isr)) == (1, 3, [1])
     assert list(partition.offline_replicas) == [2]
     assert partition.error_code == ErrorCode.NONE
+
+
+def test_what_was_described_holds_until_the_topic_or_the_brokers_change() -> None:
+    descriptions = MetadataDescriptions()
+    first = image()
+    assert list(describe_metadata(first, None, descriptions).topics[0].partitions[0].offline_replicas) == [2]
+    [known] = descriptions._known.values()
+    describe_metadata(first, ["events"], descriptions)
+    assert list(descriptions._known.values()) == [known]
+    led = image(leader=-1)
+    assert describe_metadata(led, None, descriptions).topics[0].partitions[0].leader_id == -1
+    unfenced = led.replay(
+        [MetadataRecord(broker_registration_change=BrokerRegistrationChangeRecord(broker_id=2, broker_epoch=2))],
+        led.end_offset + 1,
+    )
+    assert not describe_metadata(unfenced, None, descriptions).topics[0].partitions[0].offline_replicas
 
 
 def test_a_partition_without_a_leader_says_so() -> None:
