@@ -13,8 +13,13 @@ from harness.consumer_groups import (
     assigned,
     heartbeat_request,
     join_request,
+    topic_id,
 )
 from klamm.broker.groups.consumer_group import ConsumerGroup
+from klamm.broker.groups.consumer_group_records import (
+    ConsumerGroupCurrentMemberAssignmentKey,
+    ConsumerGroupCurrentMemberAssignmentValue,
+)
 from klamm.broker.groups.group import Append, Reply, Ticket
 from klamm.broker.groups.group_config import ConsumerGroupConfig, GroupConfig
 from klamm.broker.groups.group_request import (
@@ -394,3 +399,25 @@ def test_a_member_whose_fencing_could_not_be_written_is_fenced_a_little_later() 
     assert test.group.state is GroupState.EMPTY
     test.tick(SESSION_MS + 1_000)
     assert test.group.next_deadline_ms() is None
+
+
+def test_a_member_in_a_state_of_a_newer_coordinator_joins_again() -> None:
+    test = GroupUnderTest(FakeTopics({"t": 2}))
+    test.join("a", "t")
+    key = ConsumerGroupCurrentMemberAssignmentKey("g", "a")
+    test.group.replay(key, ConsumerGroupCurrentMemberAssignmentValue(1, 0, 99, {topic_id("t"): frozenset({0, 1})}, {}))
+    assert test.beat("a", 1, {"t": [0, 1]}).error is ErrorCode.FENCED_MEMBER_EPOCH
+    assert test.beat("a", 1).error is ErrorCode.FENCED_MEMBER_EPOCH
+    answer = test.join("a", "t")
+    assert (answer.error, assigned(answer)) == (ErrorCode.NONE, {"t": [0, 1]})
+    assert test.group.state is GroupState.STABLE
+
+
+def test_members_that_lost_their_records_to_compaction_in_part_are_loaded_all_the_same() -> None:
+    """Whatever half of a member is left, and tombstones of what is not there: nothing breaks."""
+    test = two_members()
+    for skipped in range(len(test.log)):
+        test.reload([one for number, one in enumerate(test.log) if number != skipped])
+        test.group.described_consumer_group()
+    test.reload(list(test.log) + list(test.group.tombstones()) * 2)
+    assert test.group.is_gone
