@@ -15,6 +15,8 @@ from harness.consumer_groups import (
     join_request,
     topic_id,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from klamm.broker.groups.consumer_group import ConsumerGroup
 from klamm.broker.groups.consumer_group_records import (
     ConsumerGroupCurrentMemberAssignmentKey,
@@ -421,3 +423,44 @@ def test_members_that_lost_their_records_to_compaction_in_part_are_loaded_all_th
         test.group.described_consumer_group()
     test.reload(list(test.log) + list(test.group.tombstones()) * 2)
     assert test.group.is_gone
+
+
+_NAMES = st.sampled_from(["a", "b", "c", "d"])
+_OWNED = st.none() | st.dictionaries(
+    st.sampled_from([topic_id("t"), topic_id("u"), topic_id("x")]),
+    st.lists(st.integers(min_value=-1, max_value=5), max_size=4).map(tuple),
+    max_size=2,
+)
+_REQUESTS = st.builds(
+    heartbeat_request,
+    _NAMES,
+    st.integers(min_value=-3, max_value=6),
+    group_instance_id=st.sampled_from([None, None, "i", "j", ""]),
+    rack_id=st.sampled_from([None, "r"]),
+    rebalance_timeout_ms=st.sampled_from([None, 0, 1_000, -7]),
+    subscribed_topic_names=st.sampled_from([None, (), ("t",), ("t", "u"), ("nowhere",)]),
+    subscribed_topic_regex=st.sampled_from([None, "", "t|u", "("]),
+    server_assignor=st.sampled_from([None, "range", "uniform", "other"]),
+    owned_partitions=_OWNED,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(_REQUESTS, st.sampled_from([0, 0, 500, 20_000])), max_size=25))
+def test_whatever_is_asked_is_answered_once_and_no_partition_has_two_owners(asked: list[tuple[Any, int]]) -> None:
+    test = GroupUnderTest(FakeTopics({"t": 3, "u": 2}))
+    for request, elapsed_ms in asked:
+        test.tick(test.now_ms + elapsed_ms)
+        answer = test.ask(request)
+        assert answer.error is not ErrorCode.UNKNOWN_SERVER_ERROR
+        owned = [
+            (one, partition)
+            for member in test.group._state.members.values()
+            for assignment in (member.assigned_partitions, member.partitions_pending_revocation)
+            for one, partitions in assignment.items()
+            for partition in partitions
+        ]
+        assert len(owned) == len(set(owned))
+    before = test.group.described_consumer_group()
+    test.reload()
+    assert test.group.described_consumer_group() == before
