@@ -478,7 +478,9 @@ class AsyncConsumer(_ConsumerBase):
         """As `Consumer.commit`."""
         group = self._group("commit")
         timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
-        await group.offsets.commit(self._to_commit(group, offsets), timeout_ms)
+        given = self._to_commit(group, offsets)
+        await asyncio.sleep(0)  # what commit_async has begun comes first
+        await group.offsets.commit(given, timeout_ms)
         await self._drive(group.rebalance.completed_commits())
 
     def commit_async(
