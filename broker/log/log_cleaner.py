@@ -132,8 +132,7 @@ class LogCleaner:
                 "log_uncleanable partition=%s error_type=%s error=%s", log.topic_partition, type(error).__name__, error
             )
         except OSError as error:
-            if not log.closed:
-                logger.error("log_cleaning_failed partition=%s error=%s", log.topic_partition, error)
+            logger.error("log_cleaning_failed partition=%s error=%s", log.topic_partition, error)
         return False
 
     async def _clean(self, log: PartitionLog, cleanable: Cleanable) -> bool:
@@ -170,6 +169,10 @@ class LogCleaner:
                 totals.append(cleaned)
         except CleaningAborted:
             return False
+        except (KafkaError, OSError):
+            if log.closed or log.truncations != truncations:  # files that were cut or removed under the reader
+                return False
+            raise
         finally:
             self._running = None
         if log.truncations != truncations:

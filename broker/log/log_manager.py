@@ -165,22 +165,6 @@ class LogManager:
             return -1, -1
         return usage.total, usage.free
 
-    # -- the folder
-
-    @property
-    def folder(self) -> str:
-        """Where the logs are, as an absolute path."""
-        return os.path.abspath(self._folder)
-
-    def disk_space(self) -> tuple[int, int]:
-        """Bytes of the disk that holds the folder, and how many of them can still be used; -1 where nobody knows."""
-        try:
-            usage = shutil.disk_usage(self._folder)
-        except OSError as error:
-            logger.warning("disk_space_unknown folder=%s error=%s", self._folder, error)
-            return -1, -1
-        return usage.total, usage.free
-
     # -- the logs
 
     @property

@@ -236,8 +236,9 @@ class Segment:
             raise CorruptFileError(f"{self.offset_index.path} points past the end of the log")
         if last is None and self.size > self._interval:
             raise CorruptFileError(f"{self.offset_index.path} is empty")
-        if self.size and self.time_index.last_entry() is None:
-            # Legal where no record has a timestamp, but that is rare enough to look again.
+        if self.size > HEADER_SIZE and self.time_index.last_entry() is None:
+            # Legal where no record has a timestamp, but that is rare enough to look again. (One batch without records
+            # is all that compaction leaves of many segments.)
             raise CorruptFileError(f"{self.time_index.path} is empty")
 
     def load_largest(self) -> None:

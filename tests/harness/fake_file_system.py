@@ -188,7 +188,7 @@ class FakeFileSystem:
     def sync(self, descriptor: int, /) -> None:
         file, path = self._open[descriptor]
         content = bytes(file.data)
-        if path.endswith(".log"):
+        if path.endswith((".log", ".log.cleaned")):
             self.sync_began.set()
             assert self.sync_gate.wait(30)
         self._maybe_fail("sync", path)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from klamm.broker.log.cleaner_config import LogCleanerConfig
@@ -17,6 +16,7 @@ from klamm.proto.record_codec import build_batch, new_builder, read_batch, set_p
 
 from .fake_clock import FakeClock
 from .fake_file_system import FakeFileSystem
+from .virtual_loop import VirtualLoop
 
 TOPIC_ID = UUID(int=7)
 KEY = TopicIdPartition(TOPIC_ID, 0)
@@ -30,6 +30,7 @@ COMPACTED = LogConfig(
     min_cleanable_dirty_ratio=0.0,
 )
 
+T = TypeVar("T")
 Pair = tuple[bytes | None, bytes | None]
 
 
@@ -92,6 +93,15 @@ def table(log: PartitionLog) -> dict[bytes | None, bytes | None]:
     return {key: value for key, value in last.items() if value is not None}
 
 
+def run_in_line(work: Coroutine[Any, Any, T]) -> T:
+    """Runs what would use threads without any."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
 class CleanedDisk:
     """A log manager with one compacted log, on a disk that outlives it. The high watermark is the log end."""
 
@@ -126,15 +136,15 @@ class CleanedDisk:
     def clean(self) -> bool:
         """Flushes, and cleans what is due."""
         self.flush()
-        return asyncio.run(self.manager.cleaner.clean_filthiest())
+        return run_in_line(self.manager.cleaner.clean_filthiest())
 
     def checkpoint(self) -> None:
-        asyncio.run(self.manager.checkpoint())
+        run_in_line(self.manager.checkpoint())
 
     def restarted(self, *, clean: bool = False) -> CleanedDisk:
         """The next process on this disk."""
         if clean:
-            assert asyncio.run(self.manager.shutdown())
+            assert run_in_line(self.manager.shutdown())
         else:
             self.disk.crash()
         return CleanedDisk(self.disk, config=self.config, clock=self.clock)
