@@ -181,14 +181,14 @@ class ClassicGroup:
         if rebalance.state is GroupState.DEAD:
             rebalance.reply(ticket, LeaveAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE))
             return rebalance.take_effects()
-        before = rebalance.last_append()
+        before = rebalance.appends.last()
         outcomes = tuple((leaving, self._remove(leaving)) for leaving in request.members)
         left = [leaving for leaving, error in outcomes if error is ErrorCode.NONE]
         if left and rebalance.state is not GroupState.EMPTY:
             names = ",".join(leaving.member_id or leaving.group_instance_id or "" for leaving in left[:10])
             rebalance.members_changed(now_ms, f"left: {names} ({left[0].reason or 'no reason given'})")
         answer = LeaveAnswer(ErrorCode.NONE, outcomes)
-        pending = rebalance.last_append()
+        pending = rebalance.appends.last()
         if isinstance(pending, EmptyAppend) and pending is not before:
             pending.then_reply(ticket, answer)
         else:
@@ -233,10 +233,10 @@ class ClassicGroup:
         return self._rebalance.take_effects()
 
     def appended(self, token: Token) -> None:
-        self._rebalance.appended(token)
+        self._rebalance.appends.appended(token)
 
     def committed(self, token: Token, now_ms: int) -> Effects:
-        self._rebalance.committed(token, now_ms)
+        self._rebalance.appends.end(token).committed(now_ms)
         return self._rebalance.take_effects()
 
     def failed(self, token: Token, error: ErrorCode, now_ms: int) -> Effects:

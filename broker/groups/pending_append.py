@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ...proto.errors import ErrorCode
-from .group import Ticket
+from .group import Ticket, Token
 from .group_request import GroupState, LeaveAnswer
 
 if TYPE_CHECKING:
@@ -21,6 +21,36 @@ class PendingAppend(Protocol):
 
     def failed(self, error: ErrorCode, in_log: bool, now_ms: int) -> None:
         """`in_log`: it was appended, and nobody knows whether it stays there."""
+
+
+class PendingAppends:
+    """Those of one group that are under way, by token, in the order in which they were begun."""
+
+    def __init__(self) -> None:
+        self._appends: dict[Token, PendingAppend] = {}
+        self._in_log: set[Token] = set()
+        self._next_token = 0
+
+    def begin(self, pending: PendingAppend) -> Token:
+        token = Token(self._next_token)
+        self._next_token += 1
+        self._appends[token] = pending
+        return token
+
+    def appended(self, token: Token) -> None:
+        self._in_log.add(token)
+
+    def is_in_log(self, token: Token) -> bool:
+        return token in self._in_log
+
+    def end(self, token: Token) -> PendingAppend:
+        """Takes it out; the outcome is known."""
+        self._in_log.discard(token)
+        return self._appends.pop(token)
+
+    def last(self) -> PendingAppend | None:
+        """The one that was begun last."""
+        return next(reversed(self._appends.values()), None)
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from .group_config import GroupConfig
 from .group_request import UNKNOWN_MEMBER_ID, GroupState, JoinAnswer, SyncAnswer
 from .initial_delay import InitialDelay
 from .members import Member, Members
-from .pending_append import AssignmentAppend, EmptyAppend, PendingAppend, error_of_append
+from .pending_append import AssignmentAppend, EmptyAppend, PendingAppend, PendingAppends, error_of_append
 from .records import GroupMetadata, MemberMetadata, group_metadata_record
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,7 @@ class Rebalance:
         self.subscriptions: tuple[bytes, ...] = ()  # of all members of this generation, under its protocol
         self.effects: Effects = []
         self.wake_ms: int | None = None  # no later than any deadline
-        self._appends: dict[Token, PendingAppend] = {}
-        self._in_log: set[Token] = set()
-        self._next_token = 0
+        self.appends = PendingAppends()
         self._initial: InitialDelay | None = None  # of the first rebalance, while it waits
         self._join_deadline_ms: int | None = None  # in PreparingRebalance
         self._sync_deadline_ms: int | None = None  # while some have not synced
@@ -339,30 +337,15 @@ class Rebalance:
         return group_metadata_record(self.group_id, metadata, self.wall_ms())
 
     def append(self, record: GroupRecord, pending: PendingAppend) -> None:
-        token = Token(self._next_token)
-        self._next_token += 1
-        self._appends[token] = pending
-        self.effects.append(Append(token, (record,)))
-
-    def last_append(self) -> PendingAppend | None:
-        """The append under way that was begun last."""
-        return next(reversed(self._appends.values()), None)
-
-    def appended(self, token: Token) -> None:
-        self._in_log.add(token)
-
-    def committed(self, token: Token, now_ms: int) -> None:
-        self._in_log.discard(token)
-        self._appends.pop(token).committed(now_ms)
+        self.effects.append(Append(self.appends.begin(pending), (record,)))
 
     def failed(self, token: Token, error: ErrorCode, now_ms: int) -> None:
-        in_log = token in self._in_log
-        self._in_log.discard(token)
+        in_log = self.appends.is_in_log(token)
         logger.warning(
             "group_append_failed group=%s generation=%d error=%s in_log=%s",
             *(self.group_id, self.generation_id, error.name, in_log),
         )
-        self._appends.pop(token).failed(error_of_append(error), in_log, now_ms)
+        self.appends.end(token).failed(error_of_append(error), in_log, now_ms)
 
     # --- time ---
 
