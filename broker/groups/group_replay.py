@@ -89,14 +89,16 @@ class GroupReplay:
 
     def groups(self) -> Iterator[ClassicGroup | ConsumerGroup]:
         """All groups, made as they are taken: sessions begin then. Offsets without a group have a simple one."""
+        yield from self._consumer.values()
+        made = set(self._consumer)
         for group_id, value in self._classic.items():
-            if group_id in self._consumer:
-                continue  # its tombstone was lost to a cleaner of another broker's; the newer type stands
+            if group_id in made:
+                continue  # never by a coordinator: a group of one type is removed before one of the other comes
             try:
                 yield self._factory.classic_from_record(group_id, value)
+                made.add(group_id)
             except InvalidGroupRecordError as error:
                 logger.warning("group_skipped partition=%s group=%s reason=%s", self._name, group_id, error)
-        yield from self._consumer.values()
         for group_id in self.offsets.group_ids():
-            if group_id not in self._classic and group_id not in self._consumer:
+            if group_id not in made:
                 yield self._factory.classic(group_id)

@@ -92,7 +92,8 @@ def test_rule_21_a_commit_counts_for_the_current_generation_and_member_alone() -
         commit = under_test.coordinator.commit_offsets
 
         async def error_of(**options: Any) -> ErrorCode:
-            return (await commit(commit_request("g", {("t", 0): 5}, **options))).errors[0]
+            error: ErrorCode = (await commit(commit_request("g", {("t", 0): 5}, **options))).errors[0]
+            return error
 
         assert await error_of(generation=generation, member_id=member_id) is NONE
         assert await error_of(generation=generation - 1, member_id=member_id) is ErrorCode.ILLEGAL_GENERATION
