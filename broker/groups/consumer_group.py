@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ...proto.errors import ErrorCode
 from .consumer_group_change import GroupChange, Resolve
+from .consumer_group_codec import encoded
 from .consumer_group_member import JOIN_EPOCH, LEAVE_FOR_A_WHILE_EPOCH, ConsumerGroupMember, MemberState, as_partitions
 from .consumer_group_records import (
     NO_PARTITIONS,
@@ -138,7 +139,7 @@ class ConsumerGroup:
         self._last_token += 1
         token = Token(self._last_token)
         self._pending[token] = _PendingAppend(records, now_ms)
-        return Append(token, (*before, *(one.encoded() for one in records)))
+        return Append(token, (*before, *(encoded(one) for one in records)))
 
     def _then(
         self,
@@ -454,7 +455,7 @@ class ConsumerGroup:
         return ErrorCode.NON_EMPTY_GROUP if self._state.members else ErrorCode.NONE
 
     def tombstones(self) -> Sequence[GroupRecord]:
-        return [one.encoded() for one in self._state.tombstones()]
+        return [encoded(one) for one in self._state.tombstones()]
 
 
 def _unknown_member(member_id: str, group_id: str) -> ConsumerGroupHeartbeatAnswer:

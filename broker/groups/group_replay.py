@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from . import consumer_group_records
+from . import consumer_group_codec
 from .classic_group import ClassicGroup
 from .committed_offsets import CommittedOffsets
 from .consumer_group import ConsumerGroup
@@ -68,14 +68,14 @@ class GroupReplay:
         return self._replay_consumer(key_bytes, value)
 
     def _replay_consumer(self, key_bytes: bytes, data: bytes | None) -> bool:
-        key = consumer_group_records.parse_key(key_bytes)
+        key = consumer_group_codec.parse_key(key_bytes)
         if key is None:
             return False
         group = self._consumer.get(key.group_id)
         if data is None:
             value = None
         else:
-            value = consumer_group_records.parse_value(key, data)
+            value = consumer_group_codec.parse_value(key, data)
             if value is None:
                 return False
         if group is None:

@@ -17,13 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .topic_regex_parser import (
-    WORD_CHARACTERS,
-    Assertion,
-    InvalidTopicRegexError,
-    Program,
-    parse,
-)
+from .topic_automaton import Assertion, InvalidTopicRegexError, Program
+from .topic_regex_parser import WORD_CHARACTERS, parse
 
 __all__ = ["InvalidTopicRegexError", "TopicRegex"]
 

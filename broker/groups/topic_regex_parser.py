@@ -1,23 +1,33 @@
 """From an expression in the syntax of RE2 to automaton states (`topic_regex.py`). Pure.
 
-    https://github.com/google/re2/wiki/Syntax
-
-Thompson's construction: each part of the expression becomes states with one way in and one way out.
+https://github.com/google/re2/wiki/Syntax
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Mapping
 from typing import Final
+
+from .topic_automaton import (
+    Assertion,
+    Build,
+    InvalidTopicRegexError,
+    Node,
+    Program,
+    asserting,
+    either,
+    nothing,
+    one_of,
+    optional,
+    repeated,
+    sequence,
+)
 
 TOPIC_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "._-")
 WORD_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_")
 
 _PATTERN_LENGTH_MAX: Final = 10_000
-_NODES_MAX: Final = 20_000
 _DEPTH_MAX: Final = 100
 _REPEAT_MAX: Final = 1_000  # RE2's
 _NONE: Final[frozenset[str]] = frozenset()
@@ -61,41 +71,6 @@ _ESCAPED_CHARACTERS: Final = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "
 _FLAGS: Final = frozenset("imsU")
 
 
-class InvalidTopicRegexError(ValueError):
-    """Says what is wrong with the expression."""
-
-
-class Assertion(Enum):
-    START = auto()
-    END = auto()
-    WORD_BOUNDARY = auto()
-    NO_WORD_BOUNDARY = auto()
-
-
-@dataclass(slots=True)
-class Node:
-    """One automaton state: it takes one of `characters` to `out`, and goes to `free_moves` without any.
-
-    `assertion` must hold for the free moves.
-    """
-
-    characters: frozenset[str] = _NONE
-    out: int = -1
-    assertion: Assertion | None = None
-    free_moves: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    nodes: list[Node]
-    start: int
-    accept: int
-
-
-Build = Callable[[list[Node], int], int]
-"""Adds states that lead to a state, and says which one is the way in. Called again for each repetition."""
-
-
 def parse(pattern: str) -> Program:
     """:raises InvalidTopicRegexError:"""
     if len(pattern) > _PATTERN_LENGTH_MAX:
@@ -103,73 +78,6 @@ def parse(pattern: str) -> Program:
     build = _Parser(pattern).parse()
     nodes = [Node()]
     return Program(nodes=nodes, start=build(nodes, 0), accept=0)
-
-
-# --- states -----------------------------------------------------------------------------------------------------
-
-
-def _add(nodes: list[Node], node: Node) -> int:
-    if len(nodes) >= _NODES_MAX:
-        raise InvalidTopicRegexError("it is too large once its repetitions are written out")
-    nodes.append(node)
-    return len(nodes) - 1
-
-
-def _nothing(nodes: list[Node], out: int) -> int:
-    return out
-
-
-def _one_of(characters: frozenset[str]) -> Build:
-    return lambda nodes, out: _add(nodes, Node(characters=characters, out=out))
-
-
-def _asserting(assertion: Assertion) -> Build:
-    return lambda nodes, out: _add(nodes, Node(assertion=assertion, free_moves=[out]))
-
-
-def _sequence(parts: Sequence[Build]) -> Build:
-    def build(nodes: list[Node], out: int) -> int:
-        for part in reversed(parts):
-            out = part(nodes, out)
-        return out
-
-    return build
-
-
-def _either(choices: list[Build]) -> Build:
-    if len(choices) == 1:
-        return choices[0]
-    return lambda nodes, out: _add(nodes, Node(free_moves=[choice(nodes, out) for choice in choices]))
-
-
-def _optional(part: Build) -> Build:
-    return lambda nodes, out: _add(nodes, Node(free_moves=[part(nodes, out), out]))
-
-
-def _any_number(part: Build) -> Build:
-    def build(nodes: list[Node], out: int) -> int:
-        loop = _add(nodes, Node(free_moves=[out]))
-        nodes[loop].free_moves.append(part(nodes, loop))
-        return loop
-
-    return build
-
-
-def _repeated(part: Build, least: int, most: int | None) -> Build:
-    def once(nodes: list[Node], out: int) -> int:
-        # A state of its own, so that also (((){1000}){1000}){1000}, which has none, comes up against the limit.
-        return _add(nodes, Node(free_moves=[part(nodes, out)]))
-
-    if most is None:
-        return _sequence([*[once] * least, _any_number(part)])
-
-    def up_to(nodes: list[Node], out: int) -> int:
-        entry = out
-        for _ in range(most - least):
-            entry = _add(nodes, Node(free_moves=[part(nodes, entry), out]))
-        return entry
-
-    return _sequence([*[once] * least, up_to])
 
 
 # --- syntax -----------------------------------------------------------------------------------------------------
@@ -220,7 +128,7 @@ class _Parser:
         choices = [self._concatenation()]
         while self._accept("|"):
             choices.append(self._concatenation())
-        return _either(choices)
+        return either(choices)
 
     def _concatenation(self) -> Build:
         parts: list[Build] = []
@@ -229,7 +137,7 @@ class _Parser:
                 parts += [self._literal(character) for character in self._quoted()]
             else:
                 parts.append(self._repetition(self._atom()))
-        return _sequence(parts)
+        return sequence(parts)
 
     def _quoted(self) -> str:
         if "\\E" in self._pattern[self._position :]:
@@ -246,8 +154,8 @@ class _Parser:
             raise self._error("a repetition of a repetition")
         least, most = bounds
         if (least, most) == (0, 1):
-            return _optional(part)
-        return _repeated(part, least, most)
+            return optional(part)
+        return repeated(part, least, most)
 
     def _bounds(self) -> tuple[int, int | None] | None:
         for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
@@ -275,13 +183,13 @@ class _Parser:
         if character == "(":
             return self._group()
         if character == "[":
-            return _one_of(self._bracket_class())
+            return one_of(self._bracket_class())
         if character == ".":
-            return _one_of(TOPIC_CHARACTERS)
+            return one_of(TOPIC_CHARACTERS)
         if character == "^":
-            return _asserting(Assertion.START)
+            return asserting(Assertion.START)
         if character == "$":
-            return _asserting(Assertion.END)
+            return asserting(Assertion.END)
         if character == "\\":
             return self._escape()
         if character in "*+?":
@@ -289,7 +197,7 @@ class _Parser:
         return self._literal(character)
 
     def _literal(self, character: str) -> Build:
-        return _one_of(self._folded(frozenset((character,))) & TOPIC_CHARACTERS)
+        return one_of(self._folded(frozenset((character,))) & TOPIC_CHARACTERS)
 
     def _folded(self, characters: frozenset[str]) -> frozenset[str]:
         if not self._ignore_case:
@@ -304,7 +212,7 @@ class _Parser:
                 if not self._take_until(">").isidentifier():
                     raise self._error("a bad name of a group")
             elif self._flags():
-                return _nothing  # (?i) holds to the end of the group around it
+                return nothing  # (?i) holds to the end of the group around it
         self._depth += 1
         if self._depth > _DEPTH_MAX:
             raise self._error(f"more than {_DEPTH_MAX} groups in one another")
@@ -338,9 +246,9 @@ class _Parser:
             "B": Assertion.NO_WORD_BOUNDARY,
         }
         if character in assertions:
-            return _asserting(assertions[character])
+            return asserting(assertions[character])
         self._position -= 1
-        return _one_of(self._escaped_class() & TOPIC_CHARACTERS)
+        return one_of(self._escaped_class() & TOPIC_CHARACTERS)
 
     def _escaped_class(self) -> frozenset[str]:
         """What stands for one character after a backslash, outside of brackets and in them."""

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from klamm.broker.groups.consumer_group import ConsumerGroup
-from klamm.broker.groups.consumer_group_records import TopicMetadata, parse_key, parse_value
+from klamm.broker.groups.consumer_group_codec import parse_key, parse_value
+from klamm.broker.groups.consumer_group_records import TopicMetadata
 from klamm.broker.groups.group import Append, Effects, GroupRecord, Reply, Ticket
 from klamm.broker.groups.group_config import GroupConfig
 from klamm.broker.groups.group_request import ConsumerGroupHeartbeatAnswer, ConsumerGroupHeartbeatRequest

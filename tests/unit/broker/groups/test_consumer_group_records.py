@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from klamm.broker.groups.consumer_group_codec import KEY_VERSIONS, encode_key, encode_value, parse_key, parse_value
 from klamm.broker.groups.consumer_group_records import (
-    KEY_VERSIONS,
     ClassicMemberMetadata,
     ConsumerGroupCurrentMemberAssignmentKey,
     ConsumerGroupCurrentMemberAssignmentValue,
@@ -25,10 +25,6 @@ from klamm.broker.groups.consumer_group_records import (
     ConsumerGroupTargetAssignmentMetadataKey,
     ConsumerGroupTargetAssignmentMetadataValue,
     TopicMetadata,
-    encode_key,
-    encode_value,
-    parse_key,
-    parse_value,
 )
 from klamm.broker.groups.records import InvalidGroupRecordError
 
