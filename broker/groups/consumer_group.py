@@ -14,17 +14,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from ...proto.errors import ErrorCode
-from .consumer_group_change import GroupChange, Resolve
+from .consumer_group_change import GroupChange
 from .consumer_group_codec import encoded
-from .consumer_group_member import JOIN_EPOCH, LEAVE_FOR_A_WHILE_EPOCH, ConsumerGroupMember, MemberState, as_partitions
+from .consumer_group_member import JOIN_EPOCH, LEAVE_FOR_A_WHILE_EPOCH, ConsumerGroupMember, as_partitions
 from .consumer_group_records import (
     NO_PARTITIONS,
     ConsumerGroupKey,
     ConsumerGroupRecord,
-    ConsumerGroupRegularExpressionValue,
     ConsumerGroupValue,
 )
 from .consumer_group_state import ConsumerGroupState
@@ -53,15 +52,14 @@ from .heartbeat_check import (
     is_leaving,
     refuse,
 )
+from .member_deadlines import MemberDeadlines
 from .pending_append import error_of_append
 from .server_assignors import SERVER_ASSIGNORS
-from .topic_regex import InvalidTopicRegexError, TopicRegex
+from .topic_follower import TopicFollower
+from .topic_regex import InvalidTopicRegexError
 from .topics_view import TopicsView
 
 logger = logging.getLogger(__name__)
-
-_FENCE_RETRY_MS: Final = 500
-"""How soon a member is fenced again when the record that says so could not be written, as in Kafka."""
 
 _Failed = Callable[[ErrorCode], Any]
 """The answer that tells of an append that failed."""
@@ -80,16 +78,10 @@ class ConsumerGroup:
     def __init__(self, group_id: str, *, config: GroupConfig, topics: TopicsView, wall_ms: Callable[[], int]) -> None:
         self._state = ConsumerGroupState(group_id)
         self._config = config
-        self._topics = topics
-        self._wall_ms = wall_ms
-        self._topics_changed = True  # since they were last compared with what the group is subscribed to
-        self._regexes: dict[str, TopicRegex] = {}
-        self._looked_up_names: frozenset[str] | None = None  # the topic names that expressions were last held against
+        self._topics = TopicFollower(group_id, topics, wall_ms)
         self._pending: dict[Token, _PendingAppend] = {}  # in order
         self._last_token = 0
-        self._session_ends_ms: dict[str, int] = {}
-        self._must_revoke_by: dict[str, tuple[int, int]] = {}  # time and member epoch, by member
-        self._next_deadline_ms: int | None = None  # nothing ends before it
+        self._deadlines = MemberDeadlines()
         self._has_untimed_members = False  # loaded, and no time-out set yet
 
     # --- what it is ---
@@ -123,7 +115,7 @@ class ConsumerGroup:
         self._state.replay_all(pending.records)
         touched = {member_id for one in pending.records if (member_id := getattr(one.key, "member_id", None))}
         for member_id in touched:
-            self._set_times(member_id, pending.now_ms)
+            self._set_deadlines(member_id, pending.now_ms)
 
     def committed(self, token: Token, now_ms: int) -> Effects:
         pending = self._pending.pop(token)
@@ -131,7 +123,7 @@ class ConsumerGroup:
 
     def failed(self, token: Token, error: ErrorCode, now_ms: int) -> Effects:
         pending = self._pending.pop(token)
-        self._look_at_topics_again()
+        self._topics.look_again()
         told = error_of_append(error)
         return [Reply(ticket, failed(told)) for ticket, _, failed in pending.waiting]
 
@@ -160,73 +152,39 @@ class ConsumerGroup:
     # --- time ---
 
     def next_deadline_ms(self) -> int | None:
-        return 0 if self._has_untimed_members else self._next_deadline_ms
+        return 0 if self._has_untimed_members else self._deadlines.next_ms
 
     def tick(self, now_ms: int) -> Effects:
         """Fences the members whose time is up, all in one change."""
         if self._has_untimed_members:
             self._has_untimed_members = False
             for member_id in self._state.members:
-                self._set_times(member_id, now_ms)
-        if self._next_deadline_ms is None or now_ms < self._next_deadline_ms:
-            return []
-        overdue = {member_id for member_id, end_ms in self._session_ends_ms.items() if end_ms <= now_ms}
-        for member_id in overdue:
-            logger.info("group_member_fenced group=%s member=%s reason=session_expired", self.group_id, member_id)
-        for member_id, (end_ms, epoch) in list(self._must_revoke_by.items()):
-            if end_ms > now_ms or member_id in overdue:
-                continue
-            if self._state.members[member_id].member_epoch == epoch:
-                overdue.add(member_id)
-                logger.info("group_member_fenced group=%s member=%s reason=not_revoked", self.group_id, member_id)
-            else:
-                del self._must_revoke_by[member_id]
-        for member_id in overdue:
-            self._session_ends_ms[member_id] = now_ms + _FENCE_RETRY_MS
-            self._must_revoke_by.pop(member_id, None)
-        self._next_deadline_ms = min(
-            [*self._session_ends_ms.values(), *(end_ms for end_ms, _ in self._must_revoke_by.values())], default=None
-        )
+                self._set_deadlines(member_id, now_ms)
+        overdue = self._deadlines.take_overdue(self._state.members, now_ms)
+        for member_id, reason in overdue.items():
+            logger.info("group_member_fenced group=%s member=%s reason=%s", self.group_id, member_id, reason)
         return [self._append(self._fencing(overdue), (), now_ms)] if overdue else []
 
+    def _set_deadlines(self, member_id: str, now_ms: int) -> None:
+        member = self._state.members.get(member_id)
+        self._deadlines.set(member_id, member, self._config.consumer.session_timeout_ms, now_ms)
+
+    def _change(self) -> GroupChange:
+        return GroupChange(self._state, self._topics.topics)
+
     def _fencing(self, member_ids: Iterable[str]) -> list[ConsumerGroupRecord]:
-        change = GroupChange(self._state, self._topics)
+        change = self._change()
         change.remove(sorted(member_ids))
         change.refresh_regexes(None, False)
         change.refresh_topics()
         change.bump()
         return change.records
 
-    def _set_times(self, member_id: str, now_ms: int) -> None:
-        """After a record of the member: when its session ends, and by when it must have revoked."""
-        member = self._state.members.get(member_id)
-        if member is None:
-            self._session_ends_ms.pop(member_id, None)
-            self._must_revoke_by.pop(member_id, None)
-            return
-        if member_id not in self._session_ends_ms:  # a target assignment is no sign of life
-            self._extend_session(member_id, now_ms)
-        if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_a_while:
-            self._must_revoke_by.pop(member_id, None)
-        elif self._must_revoke_by.get(member_id, (0, None))[1] != member.member_epoch:
-            end_ms = now_ms + max(0, member.rebalance_timeout_ms)
-            self._must_revoke_by[member_id] = (end_ms, member.member_epoch)
-            self._expect(end_ms)
-
-    def _extend_session(self, member_id: str, now_ms: int) -> None:
-        end_ms = now_ms + self._config.consumer.session_timeout_ms
-        self._session_ends_ms[member_id] = end_ms
-        self._expect(end_ms)
-
-    def _expect(self, end_ms: int) -> None:
-        self._next_deadline_ms = end_ms if self._next_deadline_ms is None else min(self._next_deadline_ms, end_ms)
-
     # --- the protocol ---
 
     def metadata_changed(self, topics: TopicsView, now_ms: int) -> Effects:
         """Topics came, went or grew. The next heartbeat of any member looks whether that matters, as in Kafka."""
-        self._topics = topics
-        self._topics_changed = True
+        self._topics.topics_changed(topics)
         return []
 
     def heartbeat(
@@ -246,7 +204,7 @@ class ConsumerGroup:
             refusal = refuse(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {self.group_id} not found.")
         if refusal is not None:
             return [Reply(ticket, refusal)]
-        change = GroupChange(self._state, self._topics)
+        change = self._change()
         try:
             answer = self._leave(change, request) if is_leaving(request) else self._beat(change, request, now_ms)
         except InvalidTopicRegexError as error:
@@ -254,10 +212,10 @@ class ConsumerGroup:
             message = f"SubscribedTopicRegex `{pattern}` is not a valid regular expression: {error}."
             answer = refuse(ErrorCode.INVALID_REGULAR_EXPRESSION, message)
         if answer.error is not ErrorCode.NONE:
-            self._look_at_topics_again()
+            self._topics.look_again()
             return [Reply(ticket, answer)]
         if request.member_id in self._state.members and not is_leaving(request):
-            self._extend_session(request.member_id, now_ms)
+            self._deadlines.extend_session(request.member_id, self._config.consumer.session_timeout_ms, now_ms)
         return self._then(change.records, ticket, answer, ConsumerGroupHeartbeatAnswer, now_ms, before)
 
     def _beat(
@@ -268,7 +226,10 @@ class ConsumerGroup:
             return member
         change.put(_updated(member, request))
         before_step = change.members[member.member_id]
-        self._follow_topics(change, request)
+        self._topics.follow(change)
+        if change.must_bump:
+            change.bump()
+            logger.info("group_epoch_bumped group=%s epoch=%d", self.group_id, change.group_epoch)
         if change.group_epoch > change.assignment_epoch:
             known = self._config.consumer.assignors
             change.retarget(SERVER_ASSIGNORS[change.preferred_assignor(known)])
@@ -322,47 +283,6 @@ class ConsumerGroup:
         successor = replace(holder, member_id=member_id, member_epoch=0, previous_member_epoch=0)
         change.replace(holder, successor)
         return successor
-
-    def _follow_topics(self, change: GroupChange, request: ConsumerGroupHeartbeatRequest) -> None:
-        if not change.must_bump and not self._topics_changed:
-            return
-        names = frozenset(self._topics.names()) if self._has_regexes(change) else None
-        change.refresh_regexes(self._resolver(change, names or frozenset()), names != self._looked_up_names)
-        change.refresh_topics()
-        if change.must_bump:
-            change.bump()
-            logger.info("group_epoch_bumped group=%s epoch=%d", self.group_id, change.group_epoch)
-        self._looked_up_names = names
-        self._topics_changed = False
-
-    def _look_at_topics_again(self) -> None:
-        """What was decided about them may be in no record."""
-        self._topics_changed = True
-        self._looked_up_names = None
-
-    @staticmethod
-    def _has_regexes(change: GroupChange) -> bool:
-        return any(member.subscribed_topic_regex for member in change.members.values())
-
-    def _resolver(self, change: GroupChange, names: frozenset[str]) -> Resolve:
-        timestamp_ms = self._wall_ms()
-
-        def resolve(pattern: str) -> ConsumerGroupRegularExpressionValue:
-            before = change.regexes.get(pattern)
-            try:
-                regex = self._regexes.get(pattern) or TopicRegex(pattern)
-                topics = regex.matching(names)
-            except InvalidTopicRegexError:
-                if before is None:
-                    raise
-                # It was good once, perhaps with fewer topics: another member's heartbeat must not suffer for it.
-                logger.warning("group_regex_not_resolved group=%s regex=%r", self.group_id, pattern)
-                return before
-            self._regexes = {one: self._regexes[one] for one in change.regexes if one in self._regexes}
-            self._regexes[pattern] = regex
-            return ConsumerGroupRegularExpressionValue(topics, self._topics.version, timestamp_ms)
-
-        return resolve
 
     def _leave(self, change: GroupChange, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatAnswer:
         member_id, instance_id = request.member_id, request.group_instance_id
@@ -419,7 +339,7 @@ class ConsumerGroup:
         return ErrorCode.NONE if member.member_epoch == member_epoch else ErrorCode.STALE_MEMBER_EPOCH
 
     def is_subscribed_to(self, topic: str) -> bool:
-        subscription = GroupChange(self._state, self._topics).subscription
+        subscription = self._change().subscription
         return any(topic in subscription(member) for member in self._state.members.values())
 
     @property
@@ -445,7 +365,7 @@ class ConsumerGroup:
             state=state.state,
             group_epoch=state.group_epoch,
             assignment_epoch=state.assignment_epoch,
-            assignor_name=GroupChange(state, self._topics).preferred_assignor(known),
+            assignor_name=self._change().preferred_assignor(known),
             members=tuple(
                 member.described(state.target(member_id)) for member_id, member in sorted(state.members.items())
             ),
