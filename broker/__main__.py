@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cluster.log_format import LineFormatter
 from ..proto.errors import KafkaConfigurationError, KafkaError
 from .config import BrokerConfig
 
@@ -35,11 +36,9 @@ def main() -> int:
     except KafkaConfigurationError as error:
         print(f"broker: {arguments.config}: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(
-        level=arguments.log_level,
-        stream=sys.stderr,
-        format=f"%(asctime)s %(levelname)s node=broker-{config.node_id} %(name)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(f"broker-{config.node_id}"))
+    logging.basicConfig(level=arguments.log_level, handlers=[handler])
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(config))
 

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..cluster.log_format import LineFormatter
 from ..proto.errors import KafkaConfigurationError
 from .config import ControllerConfig
 from .raft_contract import DataFolderError
@@ -45,11 +46,9 @@ def main() -> int:
         config = ControllerConfig.load(arguments.config)
     except KafkaConfigurationError as error:
         return _complain(f"controller: {arguments.config}: {error}")
-    logging.basicConfig(
-        level=arguments.log_level,
-        stream=sys.stderr,
-        format=f"%(asctime)s %(levelname)s node=controller-{config.node_id} %(name)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(f"controller-{config.node_id}"))
+    logging.basicConfig(level=arguments.log_level, handlers=[handler])
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(config, new_quorum=arguments.new_quorum))
 
