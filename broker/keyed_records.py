@@ -13,27 +13,44 @@ from ..proto.record_batch import DELETE_HORIZON_FLAG, RecordBatchHeader
 from ..proto.record_compression import records_of
 from ..proto.record_scan import scan_records
 
+NO_KEY: Final = "Compacted topic cannot accept message without key."
+_ERRORS_MAX: Final = 10_000
 _SCANNED_MAX: Final = 64
 """So few records are looked through faster than the codec is loaded; the commits of consumer groups are such."""
+
+
+class InvalidRecordsError(InvalidRecordError):
+    """Some records of a batch are at fault; the others could be sent again without them (KIP-467)."""
+
+    def __init__(self, message: str, record_errors: tuple[tuple[int, str], ...]) -> None:
+        """`record_errors` has the place in the batch and the reason of each, the first ten thousand of them."""
+        super().__init__(message)
+        self.record_errors = record_errors
 
 
 def check_keys(batch: bytes, header: RecordBatchHeader) -> None:
     """Checks the records of a produced batch, whose header was checked before.
 
-    :raises InvalidRecordError: a record has no key, offsets inside the batch do not count up, the batch claims to have
+    :raises InvalidRecordsError: records have no key.
+    :raises InvalidRecordError: offsets inside the batch do not count up, the batch claims to have
     been compacted, or it comes to more than a broker takes once it is uncompressed.
     :raises CorruptRecordError: the records are not what the header says.
     """
     if header.attributes & DELETE_HORIZON_FLAG:
         raise InvalidRecordError("clients may not write the delete horizon of a batch")
     records = records_of(batch, header)
+    without_key: list[int] = []
     for expected, (delta, key) in enumerate(_keys(batch, header, records)):
         if delta != expected:
             raise InvalidRecordError(f"record {expected} of the batch has offset delta {delta}")
-        if key is None:
-            raise InvalidRecordError(
-                f"compacted topic cannot accept message without key: record {expected} of the batch has none"
-            )
+        if key is None and len(without_key) < _ERRORS_MAX:
+            without_key.append(expected)
+    if without_key:
+        raise InvalidRecordsError(
+            f"compacted topic cannot accept message without key: {len(without_key)} of the batch's "
+            f"{header.record_count} records have none, the first is record {without_key[0]}",
+            tuple((record, NO_KEY) for record in without_key),
+        )
 
 
 def _keys(batch: bytes, header: RecordBatchHeader, records: bytes) -> Iterator[tuple[int, bytes | None]]:

@@ -43,6 +43,8 @@ class ProduceOutcome:
     base_offset: Offset | None = None
     log_append_time_ms: int | None = None  # None: records bear the producer's time
     log_start_offset: Offset | None = None
+    # Which records of the batch are at fault, by their place in it, and why (KIP-467); none where the whole batch is.
+    record_errors: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ..cluster.image import MetadataImage
 from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
 from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
 from .deadline_timer import DeadlineTimer
+from .keyed_records import InvalidRecordsError
 from .leader_replica import LeaderReplica
 from .log.log_manager import LogManager
 from .log.producer_state import ProducerEntry
@@ -193,7 +194,8 @@ class ReplicaManager:
         except KafkaError as error:
             if isinstance(error, KafkaStorageError):
                 partition.suspend(error)
-            return ProduceOutcome(error.error_code, str(error)), None, None
+            record_errors = error.record_errors if isinstance(error, InvalidRecordsError) else ()
+            return ProduceOutcome(error.error_code, str(error), record_errors=record_errors), None, None
         outcome = ProduceOutcome(
             ErrorCode.NONE, "", appended.base_offset, appended.log_append_time_ms, partition.log.log_start_offset
         )

@@ -233,5 +233,9 @@ def _write_partition(answer: AnswerWriter, version: int, index: int, outcome: Pr
     if version >= 5:
         answer.int64(-1 if outcome.log_start_offset is None else outcome.log_start_offset)
     if version >= 8:
-        answer.count(0)  # errors of single records: batches are not looked into
+        answer.count(len(outcome.record_errors))
+        for batch_index, reason in outcome.record_errors:
+            answer.int32(batch_index)
+            answer.nullable_string(reason)
+            answer.tags(())
         answer.nullable_string(outcome.message if error else None)

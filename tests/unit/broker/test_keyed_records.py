@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from harness.keyed_logs import keyed_batch
 from klamm.broker import keyed_records
-from klamm.broker.keyed_records import check_keys
+from klamm.broker.keyed_records import NO_KEY, InvalidRecordsError, check_keys
 from klamm.proto.errors import CorruptRecordError, InvalidRecordError
 from klamm.proto.record_batch import COMPRESSION_NAMES, DELETE_HORIZON_FLAG, check_batch, parse_header
 
@@ -17,8 +17,17 @@ def test_every_record_needs_a_key(compression: int, pairs: list[tuple[bytes, byt
     good = bytes(keyed_batch(pairs, compression=compression))
     check_keys(good, check_batch(good))
     bad = bytes(keyed_batch([*pairs, (None, b"value")], compression=compression))
-    with pytest.raises(InvalidRecordError, match=f"without key: record {len(pairs)} of the batch"):
+    with pytest.raises(InvalidRecordsError, match=f"without key: .* the first is record {len(pairs)}") as caught:
         check_keys(bad, check_batch(bad))
+    assert caught.value.record_errors == ((len(pairs), NO_KEY),)
+
+
+def test_each_record_without_a_key_is_named() -> None:
+    """KIP-467: librdkafka and the Java client tell the other records of the batch apart from these."""
+    batch = bytes(keyed_batch([(None, b"a"), (b"key", b"b"), (None, b"c")]))
+    with pytest.raises(InvalidRecordsError) as caught:
+        check_keys(batch, check_batch(batch))
+    assert [record for record, _ in caught.value.record_errors] == [0, 2]
 
 
 @pytest.mark.parametrize("pairs", [FEW, MANY], ids=["few", "many"])
