@@ -14,6 +14,7 @@ from uuid import UUID
 from harness.fake_file_system import FakeFileSystem
 from harness.simulated_network import SimulatedStream, SimulatedTransport
 from harness.virtual_loop import VirtualClock, VirtualLoop
+from klamm.broker.log.cleaner_config import LogCleanerConfig
 from klamm.broker.log.log_manager import LogManager, LogManagerConfig
 from klamm.broker.replica_manager import ReplicaConfig, ReplicaManager
 from klamm.cluster.image import MetadataImage, PartitionImage
@@ -74,7 +75,9 @@ class SimulatedBroker:
             f"/broker-{self.broker_id}",
             node_id=self.broker_id,
             clock=self.clock,
-            config=LogManagerConfig(checkpoint_interval_ms=5_000, recovery_threads=1),
+            config=LogManagerConfig(
+                checkpoint_interval_ms=5_000, recovery_threads=1, cleaner=LogCleanerConfig(backoff_ms=50)
+            ),
             file_system=self.disk,
         )
         self.image = MetadataImage.empty()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -37,25 +39,34 @@ class Run:
     def __init__(self, loop: VirtualLoop, seed: int) -> None:
         self.random = Random(seed)
         self.cluster = SimulatedCluster(loop, self.random)
-        self.oracles = Oracles(self.cluster)
+        self.oracles = self.make_oracles()
         self.running = True
         self.acks = 0
+
+    def make_oracles(self) -> Oracles:
+        return Oracles(self.cluster)
+
+    def topic_configs(self) -> dict[str, str]:
+        configs = {"segment_bytes": "1000"} if self.random.random() < 0.3 else {}
+        if self.random.random() < 0.3:
+            configs["min_insync_replicas"] = "1"
+        return configs
+
+    def clients(self) -> list[Coroutine[Any, Any, None]]:
+        clients = [self._produce(number, number % 2) for number in range(4)]
+        clients += [self._produce_carelessly(number) for number in range(2)]
+        return clients + [self._consume(number) for number in range(2)]
 
     async def run(self) -> None:
         cluster, random = self.cluster, self.random
         await cluster.start()
-        configs = {"segment_bytes": "1000"} if random.random() < 0.3 else {}
-        if random.random() < 0.3:
-            configs["min_insync_replicas"] = "1"
+        configs = self.topic_configs()
         cluster.create_topic(TOPIC, [random.sample([1, 2, 3], 3) for _ in range(2)], **configs)
         cluster.loss = random.choice((0.0, 0.0, 0.2))
         cluster.delays_ms = random.choice((cluster.delays_ms, (0.2, 1.0, 30.0), (1.0, 20.0, 150.0)))
         cluster.controller_delays_ms = random.choice((cluster.controller_delays_ms, (1.0, 50.0, 200.0)))
         cluster.metadata_delays_ms = random.choice((cluster.metadata_delays_ms, (1.0, 100.0, 300.0)))
-        clients = [self._produce(number, number % 2) for number in range(4)]
-        clients += [self._produce_carelessly(number) for number in range(2)]
-        clients += [self._consume(number) for number in range(2)]
-        tasks = [asyncio.create_task(client) for client in clients]
+        tasks = [asyncio.create_task(client) for client in self.clients()]
         watcher = asyncio.create_task(self._watch())
         for _ in range(random.randint(3, 14)):
             await asyncio.sleep(random.choice((0.003, 0.02, 0.05, 0.2, 0.5, 1.0)))
