@@ -60,11 +60,14 @@ class KafkaListener:
                 port = self._bind_one(socket.socket(family, kind, protocol), (address[0], port, *address[2:]))
         except OSError as error:
             self._close_sockets()
-            raise KafkaError(
-                f"cannot listen on {listen}: {error.strerror or error}; "
-                f"free the port, or choose another under `listeners`"
-            ) from error
+            raise self._refused(error) from error
         return port
+
+    def _refused(self, error: OSError) -> KafkaError:
+        return KafkaError(
+            f"cannot listen on {self.config.listen}: {error.strerror or error}; "
+            f"free the port, or choose another under `listeners`"
+        )
 
     def _bind_one(self, bound: socket.socket, address: tuple[object, ...]) -> int:
         self._sockets.append(bound)
@@ -76,10 +79,15 @@ class KafkaListener:
         return port
 
     async def serve(self, rooms: KafkaRooms) -> None:
-        """Accepts connections from now on."""
+        """Accepts connections from now on. :raises KafkaError: somebody else has bound the port too, and was faster."""
         self.rooms = rooms
-        for bound in self._sockets:
-            self._servers.append(await self._loop.create_server(self._new_connection, sock=bound, backlog=_BACKLOG))
+        try:
+            for bound in self._sockets:
+                bound.listen(_BACKLOG)  # uvloop would keep to itself that it cannot
+                server = await self._loop.create_server(self._new_connection, sock=bound, backlog=_BACKLOG)
+                self._servers.append(server)
+        except OSError as error:
+            raise self._refused(error) from error
         self._sockets = []
         self._schedule_sweep()
 

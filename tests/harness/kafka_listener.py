@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +143,14 @@ def handlers(**by_name: Any) -> Iterator[None]:
     finally:
         route._handler = before
         route.find_route.cache_clear()
+
+
+def run_as_a_broker_does(main: Coroutine[Any, Any, None]) -> None:
+    """Runs it on the event loop that brokers have."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.Loop) as runner:
+        runner.run(main)
 
 
 async def soon(condition: Any) -> None:
