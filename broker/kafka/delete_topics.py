@@ -48,7 +48,9 @@ async def handle(request: Any, context: RequestContext) -> Any:
             answers[topic] = _answer(context, topic, ErrorCode.of(response.error_code), response.error_message)
         for topic, outcome in zip(deletable, response.delete_topics.topics, strict=False):
             found = TopicId(bytes=outcome.topic_id) if outcome.topic_id else None
-            name = topic.name or outcome.name or (None if found is None else names.get(found))
+            name = topic.name
+            if name is None:
+                name = outcome.name or (None if found is None else names.get(found))
             error_code = ErrorCode.of(outcome.error_code)
             answers[topic] = _answer(context, _Named(name, found), error_code, outcome.error_message)
     return context.schema.DeleteTopicsResponse(

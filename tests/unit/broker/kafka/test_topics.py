@@ -87,17 +87,18 @@ def test_topics_are_deleted_by_name(version: int) -> None:
     rooms = Rooms(cluster_of(1))
     for name in "abc":
         rooms.cluster.create_topic(name, 1, 1)
-    wanted = ["a", "unknown", "c", "c"]
+    wanted = ["a", "unknown", "c", "c", ""]
     topics = {"topic_names": wanted, "topics": [{"name": name} for name in wanted]}
     answer = rooms.ask("delete_topics", version, timeout=MINUTE, **topics)
     assert {topic.name: topic.error_code.name for topic in answer.responses} == {
         "a": "none",
         "unknown": "unknown_topic_or_partition",
         "c": "invalid_request",
+        "": "invalid_request",
     }
     assert set(rooms.image.topics) == {"b", "c"}
     if version >= 5:
-        assert [bool(topic.error_message) for topic in answer.responses] == [False, True, True]
+        assert [bool(topic.error_message) for topic in answer.responses] == [False, True, True, True]
     answer = rooms.ask("delete_topics", version, timeout=0, topic_names=["b"], topics=[{"name": "b"}])
     assert answer.responses[0].error_code is ErrorCode.request_timed_out
 
