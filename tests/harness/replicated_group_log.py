@@ -128,9 +128,7 @@ class ReplicatedGroupLog:
         replica, leader = self.replicas[broker], self.replicas[self.leader]
         if broker == self.leader or replica.epoch != self.epoch or leader.leads_in != self.epoch:
             return
-        same = 0
-        while same < min(len(replica.batches), len(leader.batches)) and replica.batches[same] is leader.batches[same]:
-            same += 1
+        same = _common(replica, leader)
         assert same >= replica.high_watermark or broker not in self.isr, "a committed batch was cut off"
         del replica.batches[same:]
         replica.batches.extend(leader.batches[same : same + 1])
@@ -145,11 +143,7 @@ class ReplicatedGroupLog:
         ends = []
         for broker in self.isr:
             replica = self.replicas[broker]
-            same = 0
-            for own, copied in zip(leader.batches, replica.batches, strict=False):
-                if own is not copied:
-                    break
-                same += 1
+            same = len(leader.batches) if replica is leader else _common(replica, leader)
             ends.append(same if replica.epoch == self.epoch else min(same, leader.high_watermark))
         leader.high_watermark = max(leader.high_watermark, min(ends))
         waiting, leader.waiting = leader.waiting, []
@@ -180,6 +174,15 @@ class ReplicatedGroupLog:
 
     def logs(self, broker: int) -> FakeGroupLogs:
         return FakeGroupLogs(self, broker)
+
+
+def _common(replica: Replica, leader: Replica) -> int:
+    """How many batches the two have in common; what the replica knows to be committed is the same everywhere."""
+    same = min(replica.high_watermark, len(leader.batches))
+    shorter = min(len(replica.batches), len(leader.batches))
+    while same < shorter and replica.batches[same] is leader.batches[same]:
+        same += 1
+    return same
 
 
 class FakeGroupLogs:
@@ -243,6 +246,8 @@ class FakeGroupLog:
         self._replica.waiting.append((end_offset, outcome))
         if model.auto:
             model.replicate()
+        if not outcome.done():
+            asyncio.get_running_loop().call_later(timeout_ms / 1000, _give_up, outcome)
         return Appended(Offset(end_offset), outcome)
 
     async def committed(self, end_offset: Offset, timeout_ms: int) -> ErrorCode:
@@ -269,3 +274,8 @@ class FakeGroupLog:
             yield [LogRecord(Offset(position), record.key, record.value) for record in batch.records]
             position += 1
             await asyncio.sleep(0)
+
+
+def _give_up(outcome: asyncio.Future[ErrorCode]) -> None:
+    if not outcome.done():
+        outcome.set_result(ErrorCode.REQUEST_TIMED_OUT)

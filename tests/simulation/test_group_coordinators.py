@@ -109,11 +109,13 @@ async def _fetch(world: World, client: Client, broker: int, epoch: int | None) -
 
 
 async def replicate(world: World) -> None:
+    slowness_s = world.random.choice((0.05, 0.5))
     while not world.over:
-        await world.pause(0.05)
+        await world.pause(slowness_s)
         for broker in BROKERS:
             if world.random.random() < 0.6:
-                world.log.fetch(broker)
+                for _ in range(world.random.randint(1, 5)):
+                    world.log.fetch(broker)
 
 
 async def misfortune(world: World) -> None:
@@ -123,7 +125,8 @@ async def misfortune(world: World) -> None:
         await world.pause(1.5)
         kind = random.choice(("elect", "elect", "shrink", "expand", "refuse", "time out"))
         if kind == "elect":
-            log.elect(random.choice(sorted(log.isr)))
+            shortest = min(sorted(log.isr), key=lambda broker: len(log.replicas[broker].batches))
+            log.elect(random.choice((shortest, *sorted(log.isr))))
         elif kind == "shrink" and len(log.isr) > 1:
             log.isr.discard(random.choice([broker for broker in sorted(log.isr) if broker != log.leader]))
             log.advance()
