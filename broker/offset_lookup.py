@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..proto.errors import ErrorCode, KafkaStorageError
+from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
 from ..proto.identifiers import LeaderEpoch, Offset
 from .partition_request import (
     EARLIEST_LOCAL_TIMESTAMP,
@@ -46,6 +46,8 @@ def list_offset(partition: Partition, timestamp: int, *, committed_only: bool) -
         entry = log.max_timestamp() if timestamp == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp)
     except KafkaStorageError as error:
         partition.suspend(error)
+        return ListOffsetOutcome(error.error_code, str(error))
+    except KafkaError as error:  # the records of a batch cannot be looked into
         return ListOffsetOutcome(error.error_code, str(error))
     if entry is not None and entry[1] < end_offset:
         return _outcome(partition, *entry)
