@@ -1,0 +1,53 @@
+"""Small things that tests do with kafka-python and confluent-kafka: make a topic, read so many records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, Message
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka import KafkaConsumer
+
+READ_SECONDS_MAX = 30.0
+
+
+def create_topic(servers: str, topic: str, partitions: int = 1, **config: str) -> None:
+    """Makes a topic with as many replicas as the cluster gives by default; returns when it is there."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    new = NewTopic(topic, num_partitions=partitions, config=config)
+    admin.create_topics([new], operation_timeout=20)[topic].result(timeout=30)
+
+
+def read(consumer: KafkaConsumer, count: int) -> list[Any]:
+    """The next `count` records of a kafka-python consumer; fewer if they do not come."""
+    records: list[Any] = []
+    deadline = time.monotonic() + READ_SECONDS_MAX
+    while len(records) < count and time.monotonic() < deadline:
+        for some in consumer.poll(timeout_ms=200, max_records=count - len(records)).values():
+            records += some
+    return records
+
+
+def read_confluent(consumer: Consumer, count: int) -> list[Message]:
+    """The next `count` messages of a confluent-kafka consumer; fewer if they do not come."""
+    messages: list[Message] = []
+    deadline = time.monotonic() + READ_SECONDS_MAX
+    while len(messages) < count and time.monotonic() < deadline:
+        for message in consumer.consume(count - len(messages), timeout=0.2):
+            assert message.error() is None, message.error()
+            messages.append(message)
+    return messages
+
+
+def poll_all_until(consumers: Sequence[Any], condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+    """Polls kafka-python and confluent-kafka consumers in turn, so that each takes part in rebalances."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain"
+        for consumer in consumers:
+            if isinstance(consumer, Consumer):
+                consumer.poll(0.05)
+            else:
+                consumer.poll(timeout_ms=50)
