@@ -55,9 +55,7 @@ class CachedPartition:
 
     def take(self, outcome: FetchOutcome) -> bool:
         """Notes what is told; True if there is anything to tell."""
-        news = (
-            bool(outcome.records) or outcome.diverging_epoch is not None or outcome.preferred_read_replica is not None
-        )
+        news = bool(outcome.records) or outcome.is_urgent
         if outcome.high_watermark != self.high_watermark:
             news = True
             self.high_watermark = outcome.high_watermark
