@@ -20,6 +20,7 @@ from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
 from .replication.offsets import UNKNOWN_OFFSET
+from .topic_compression import needs_recompression, recompress
 
 if TYPE_CHECKING:
     from .log.partition_log import AppendedBatch
@@ -78,6 +79,10 @@ class LeaderReplica:
             _check_batch_of_client(header, config, wall_ms)
             if config.compacted:
                 check_keys(bytes(records), header)
+            if needs_recompression(header, config.compression_type):
+                records = recompress(bytes(records), header, config.compression_type)
+                header = check_produced_batch(records, size_bytes_max=RECORD_BATCH_BYTES_MAX)
+                _check_size(header, config)
         appended = self._log.append_as_leader(
             records if isinstance(records, memoryview) and not records.readonly else bytearray(records),
             leader_epoch=self.state.leader_epoch,
@@ -194,10 +199,7 @@ class LeaderReplica:
 
 
 def _check_batch_of_client(header: RecordBatchHeader, config: TopicConfig, wall_ms: int) -> None:
-    if header.size_bytes > config.max_message_bytes:
-        raise MessageSizeTooLargeError(
-            f"record batch of {header.size_bytes} bytes; max.message.bytes allows {config.max_message_bytes}"
-        )
+    _check_size(header, config)
     if header.is_control:
         raise InvalidRecordError("clients may not write control batches")
     if config.log_append_time:
@@ -207,4 +209,11 @@ def _check_batch_of_client(header: RecordBatchHeader, config: TopicConfig, wall_
     if header.max_timestamp > newest_ms or (0 <= header.base_timestamp < oldest_ms):
         raise InvalidTimestampError(
             f"timestamps {header.base_timestamp} to {header.max_timestamp} ms; {oldest_ms} to {newest_ms} are allowed"
+        )
+
+
+def _check_size(header: RecordBatchHeader, config: TopicConfig) -> None:
+    if header.size_bytes > config.max_message_bytes:
+        raise MessageSizeTooLargeError(
+            f"record batch of {header.size_bytes} bytes; max.message.bytes allows {config.max_message_bytes}"
         )

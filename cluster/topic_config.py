@@ -121,9 +121,9 @@ _DEFINITIONS: Final = (
     ConfigKey(
         "compression.type",
         "string",
-        _choice("producer", hint=" (brokers keep batches as producers made them)"),
+        _choice("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
         "producer",
-        "The codec of stored batches: the one the producer chose.",
+        "The codec of stored batches: the one the producer chose, or one into which the leader puts all others.",
         "compression.type",
     ),
     _key(

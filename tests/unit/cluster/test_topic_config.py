@@ -71,7 +71,7 @@ def test_good_values(key: str, value: str) -> None:
         ("min.cleanable.dirty.ratio", ".", "from 0 to 1"),
         ("min.cleanable.dirty.ratio", "nan", "from 0 to 1"),
         ("max.compaction.lag.ms", "0", "at least 1"),
-        ("compression.type", "zstd", "producer"),
+        ("compression.type", "brotli", "producer"),
         ("message.timestamp.type", "createtime", "CreateTime or LogAppendTime"),
         ("unclean.leader.election.enable", "yes", "true or false"),
         ("retention.mss", "1", "did you mean retention.ms?"),
