@@ -40,7 +40,8 @@ from .structs import (
 if TYPE_CHECKING:
     from .admin import Admin, AsyncAdmin
     from .assignors import Assignor, RangePartitionAssignor, RoundRobinPartitionAssignor
-    from .consumer import AsyncConsumer, Consumer
+    from .async_consumer import AsyncConsumer
+    from .consumer import Consumer
     from .delivery_future import DeliveryFuture
     from .producer import AsyncProducer, Producer
     from .sticky_assignor import CooperativeStickyAssignor, StickyPartitionAssignor
@@ -54,7 +55,7 @@ _LAZY = {
     "Admin": ("admin", "Admin"),
     "Assignor": ("assignors", "Assignor"),
     "AsyncAdmin": ("admin", "AsyncAdmin"),
-    "AsyncConsumer": ("consumer", "AsyncConsumer"),
+    "AsyncConsumer": ("async_consumer", "AsyncConsumer"),
     "AsyncProducer": ("producer", "AsyncProducer"),
     "Consumer": ("consumer", "Consumer"),
     "CooperativeStickyAssignor": ("sticky_assignor", "CooperativeStickyAssignor"),

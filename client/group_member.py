@@ -1,4 +1,4 @@
-"""A consumer's membership on the event loop: carries out what `group_membership.py` decides, and shares out as leader.
+"""A consumer's membership on the event loop: carries out what `group_membership.py` decides.
 
 It finds the coordinator, joins, syncs and sends heartbeats by itself. What concerns the user's records waits for the
 user's thread: `needs_user` says so, and `rebalance.py`, called by poll(), does it.
@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from ..proto import broker_pb2 as pb
 from ..proto.consumer_protocol import (
     CONSUMER_PROTOCOL_TYPE,
     ConsumerProtocolAssignment,
-    ConsumerProtocolError,
     ConsumerProtocolSubscription,
 )
 from ..proto.errors import CommitFailedError, ErrorCode, KafkaError
 from ..proto.identifiers import TopicPartition
-from .assignors import AssignableMember, Assignor
+from .assignors import Assignor
 from .backoff import Backoff
 from .cluster_client import ClusterClient
 from .config import ConsumerConfig
@@ -39,11 +38,11 @@ from .group_membership import (
     WakeUser,
 )
 from .group_offsets import CommitDuringRebalanceError
+from .group_topics import GroupTopics
 from .structs import ConsumerGroupMetadata
 
 logger = logging.getLogger(__name__)
 
-_ASSIGNMENT_VERSION: Final = 0  # it is the same in all versions: the oldest reader shall understand it
 _JOIN_MARGIN_MS: Final = 5000
 """What the coordinator's rebalance time-out gets on top, so that its answer comes before ours (as in Kafka)."""
 _LEAVE_TIMEOUT_MS: Final = 2000
@@ -79,12 +78,9 @@ class GroupMember:
             backoff_ms=self._backoff.next_ms,
             backoff_reset=self._backoff.reset,
         )
-        self.topics: frozenset[str] | None = None  # subscribed to; None: no subscription
-        self.pattern: re.Pattern[str] | None = None
+        self._topics = GroupTopics(config, cluster, config.group_id)
         self.polling = False  # set by the user's thread, as long as it is inside poll()
         self.last_poll_ms = self._clock.monotonic_ms()  # set by the user's thread
-        self._group_topics: frozenset[str] = frozenset()  # a leader's: of all members
-        self._seen: Mapping[str, int] = {}  # a leader's: partition counts as of the last assignment
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh_task: asyncio.Task[None] | None = None
@@ -100,6 +96,11 @@ class GroupMember:
         if machine.state is MemberState.UNJOINED:
             return self.topics is not None
         return machine.state in (MemberState.PREPARING, MemberState.COMPLETING, MemberState.FENCED)
+
+    @property
+    def topics(self) -> frozenset[str] | None:
+        """What is subscribed to; None without a subscription."""
+        return self._topics.names
 
     @property
     def state(self) -> MemberState:
@@ -132,8 +133,8 @@ class GroupMember:
 
     def subscribe(self, topics: frozenset[str], pattern: re.Pattern[str] | None) -> None:
         """Wants to read these topics from now on, or those that the pattern matches."""
-        self.pattern = pattern
-        self._set_topics(topics if pattern is None else self._matching())
+        if self._topics.subscribe(topics, pattern):
+            self._act(self._machine.rejoin("the subscription has changed"))
         self._act(self._machine.join(self._clock.monotonic_ms()))
 
     async def join(self) -> KafkaError | None:
@@ -148,8 +149,10 @@ class GroupMember:
 
     async def prepared(self, *, lost: bool) -> None:
         """The user's thread has given up what it had to."""
-        if self.pattern is not None:
-            await self._refresh()  # so that a new topic, which all members see sooner or later, costs one rebalance
+        if self._topics.pattern is not None:
+            await (
+                self._topics.refresh()
+            )  # so that a new topic, which all members see sooner or later, costs one rebalance
         self._act(self._machine.prepared(lost=lost))
 
     def assignment(self) -> ConsumerProtocolAssignment:
@@ -159,13 +162,13 @@ class GroupMember:
 
     def fits(self, topic: str) -> bool:
         """True if the subscription covers the topic."""
-        return topic in (self.topics or ()) or (self.pattern is not None and self.pattern.match(topic) is not None)
+        return self._topics.fits(topic)
 
     def tell_assignor(self, partitions: list[TopicPartition]) -> None:
         """Hands the new assignment to the assignor that the group uses."""
         generation_id = self._machine.generation_id
         if generation_id is not None:
-            self._assignor(self._machine.protocol_name).on_assignment(partitions, generation_id)
+            self._topics.assignor(self._machine.protocol_name).on_assignment(partitions, generation_id)
 
     async def completed(self, rejoin_reason: str) -> None:
         """The user's thread has taken up the assignment; with a reason, the group is to rebalance once more."""
@@ -175,7 +178,7 @@ class GroupMember:
 
     async def leave(self, reason: str) -> None:
         """Ends the membership; a static member's place is kept."""
-        self.topics = self.pattern = None
+        self._topics.unsubscribe()
         instructions = self._machine.leave(reason)
         await self._cancel_tasks()
         for instruction in instructions:
@@ -348,7 +351,8 @@ class GroupMember:
 
     async def _share_out(self, instruction: ShareOut) -> None:
         try:
-            assignments = await self._shares(instruction)
+            assignor = self._topics.assignor(instruction.protocol_name)
+            assignments = await self._topics.share_out(instruction.members, assignor, skip=instruction.skip)
         except KafkaError as error:
             self._act(self._machine.share_out_failed(instruction.attempt, error))
         except Exception as error:  # noqa: BLE001  # a user's assignor may raise anything: poll() tells of it
@@ -358,68 +362,19 @@ class GroupMember:
         else:
             self._act(self._machine.shared_out(instruction.attempt, assignments))
 
-    async def _shares(self, instruction: ShareOut) -> dict[str, bytes]:
-        members = [_assignable(member) for member in instruction.members if isinstance(member, pb.JoinedMember)]
-        # The leader watches the topics of all: a change of any of them is its to notice.
-        self._group_topics = frozenset(topic for member in members for topic in member.subscription.topics)
-        self._watch_topics()
-        await self._refresh()
-        self._seen = self._partition_counts()
-        if instruction.skip:
-            return {}
-        assigned = self._assignor(instruction.protocol_name).assign(self._seen, members)
-        logger.info("group_shared_out group=%s assignor=%s %s", self.group_id, instruction.protocol_name, assigned)
-        return {
-            member_id: ConsumerProtocolAssignment(tuple(partitions), version=_ASSIGNMENT_VERSION).encode()
-            for member_id, partitions in assigned.items()
-        }
-
-    def _assignor(self, name: str) -> Assignor:
-        for assignor in self._config.partition_assignment_strategy:
-            if assignor.name == name:
-                return assignor
-        raise ConsumerProtocolError(f"group {self.group_id!r} uses assignor {name!r}, which this consumer has not")
-
     # --- topics ---------------------------------------------------------------------------------------------------
-
-    def _partition_counts(self) -> dict[str, int]:
-        found = {name: self._cluster.cache.topic(name) for name in self._group_topics}
-        return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
-
-    def _matching(self) -> frozenset[str]:
-        assert self.pattern is not None
-        return self._cluster.cache.matching_topics(self.pattern, internal=not self._config.exclude_internal_topics)
-
-    def _set_topics(self, topics: frozenset[str]) -> None:
-        if topics == self.topics:
-            return
-        known, self.topics = self.topics, topics
-        self._watch_topics()
-        if known is not None:
-            self._act(self._machine.rejoin("the subscription has changed"))
-
-    def _watch_topics(self) -> None:
-        """Tells the metadata cache which topics to keep fresh."""
-        self._cluster.topics = None if self.pattern is not None else {*(self.topics or ()), *self._group_topics}
 
     def _on_metadata(self) -> None:
         if self.topics is None or self._closed:
             return
-        if self.pattern is not None:
-            self._set_topics(self._matching())
-        if self._machine.is_leader and self._machine.state in _MEMBER_STATES and self._seen != self._partition_counts():
-            self._seen = self._partition_counts()
+        if self._topics.follow_pattern():
+            self._act(self._machine.rejoin("the subscription has changed"))
+        if self._machine.is_leader and self._machine.state in _MEMBER_STATES and self._topics.have_changed():
             self._act(self._machine.rejoin("topics or partitions have come or gone"))
         self._arm()
 
-    async def _refresh(self) -> None:
-        try:
-            await self._cluster.refresh()
-        except KafkaError as error:
-            logger.warning("metadata_refresh_failed error=%s", error)
-
     async def _refresh_and_rest(self) -> None:
-        await self._refresh()
+        await self._topics.refresh()
         await asyncio.sleep(self._cluster.pause_ms(self._backoff.next_ms()) / 1000)
         self._arm()
 
@@ -442,8 +397,3 @@ def _join_answer(response: pb.JoinGroupResponse) -> JoinAnswer:
         skip_assignment=response.skip_assignment,
         members=tuple(response.members),
     )
-
-
-def _assignable(member: pb.JoinedMember) -> AssignableMember:
-    subscription = ConsumerProtocolSubscription.decode(member.metadata)
-    return AssignableMember(member.member_id, member.group_instance_id or None, subscription)
