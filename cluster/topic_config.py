@@ -377,6 +377,17 @@ def validate(key: str, value: str) -> str | None:
     return _validate(TOPIC_CONFIG_KEYS, "topic", key, value)
 
 
+def conflict(overrides: Mapping[str, str]) -> str | None:
+    """Which of a topic's own keys, each good by itself, cannot stand together; None if all can."""
+    config = TopicConfig.resolve(overrides)
+    if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
+        return (
+            f"conflict of the topic's configuration min.compaction.lag.ms ({config.min_compaction_lag_ms}) > "
+            f"max.compaction.lag.ms ({config.max_compaction_lag_ms})"
+        )
+    return None
+
+
 def validate_cluster(key: str, value: str) -> str | None:
     """As `validate`, for a cluster-wide default (a broker resource without a name)."""
     return _validate(CLUSTER_CONFIG_KEYS, "cluster-wide", key, value)

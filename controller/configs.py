@@ -24,6 +24,7 @@ from ..cluster.topic_config import (
     TOPIC_CONFIG_KEYS,
     ConfigKey,
     TopicConfig,
+    conflict,
     topic_name_error,
     unknown_key_message,
     validate,
@@ -95,6 +96,10 @@ def _changes(image: MetadataImage, resource: command_pb2.AlterConfigsResource) -
         wanted[config.name] = value
     if resource.replace:
         wanted |= dict.fromkeys(stored.keys() - wanted.keys())
+    if resource.resource_type == CONFIG_RESOURCE_TOPIC:
+        problem = conflict({name: value for name, value in {**stored, **wanted}.items() if value is not None})
+        if problem is not None:
+            return ItemError(ErrorCode.INVALID_CONFIG, problem)
     return [config_record(*key, name, value) for name, value in sorted(wanted.items()) if stored.get(name) != value]
 
 

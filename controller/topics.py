@@ -14,6 +14,7 @@ from ..cluster.topic_config import (
     PARTITIONS_PER_TOPIC_MAX,
     PARTITIONS_TOTAL_MAX,
     collision_key,
+    conflict,
     topic_name_error,
     validate,
 )
@@ -175,7 +176,8 @@ def _config_error(topic: command_pb2.CreatableTopic) -> ItemError | None:
         problem = validate(key, topic.configs[key])
         if problem is not None:
             return ItemError(ErrorCode.INVALID_CONFIG, problem)
-    return None
+    problem = conflict(topic.configs)
+    return None if problem is None else ItemError(ErrorCode.INVALID_CONFIG, problem)
 
 
 def _too_many_partitions(partition_count: int) -> ItemError:

@@ -102,6 +102,8 @@ class LogCleaner:
         found = []
         for key, log in self._manager.logs.items():
             if log.config.compacted and log.failure is None and log.uncleanable is None:
+                if log.flush_due and log.on_flush_wanted is not None:  # as after a restart, where nothing is appended
+                    log.on_flush_wanted(log)
                 cleanable = self.cleanable(key, log)
                 if cleanable is not None:
                     found.append(_Candidate(key, log, cleanable))

@@ -34,9 +34,13 @@ class LogConfig:
     def from_topic_config(cls, topic_config: TopicConfig) -> LogConfig:
         """The part of a topic's resolved settings that its logs use."""
         deleted = topic_config.deleted
+        max_lag_ms = topic_config.max_compaction_lag_ms
+        segment_ms = topic_config.segment_ms
+        if topic_config.compacted:  # the active segment is never cleaned, so it may not grow older than that
+            segment_ms = min(segment_ms, max_lag_ms)
         return cls(
             segment_bytes=topic_config.segment_bytes,
-            segment_ms=topic_config.segment_ms,
+            segment_ms=segment_ms,
             segment_index_bytes=topic_config.segment_index_bytes,
             index_interval_bytes=topic_config.index_interval_bytes,
             retention_ms=topic_config.retention_ms if deleted and topic_config.retention_ms >= 0 else None,
@@ -48,7 +52,5 @@ class LogConfig:
             delete_retention_ms=topic_config.delete_retention_ms,
             min_cleanable_dirty_ratio=topic_config.min_cleanable_dirty_ratio,
             min_compaction_lag_ms=topic_config.min_compaction_lag_ms,
-            max_compaction_lag_ms=None
-            if topic_config.max_compaction_lag_ms > _NEVER
-            else topic_config.max_compaction_lag_ms,
+            max_compaction_lag_ms=None if max_lag_ms > _NEVER else max_lag_ms,
         )

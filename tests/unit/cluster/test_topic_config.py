@@ -10,6 +10,7 @@ from klamm.cluster.topic_config import (
     TOPIC_CONFIG_KEYS,
     TopicConfig,
     collision_key,
+    conflict,
     topic_name_error,
     validate,
     validate_cluster,
@@ -146,3 +147,22 @@ def test_bad_names(name: str, words: str) -> None:
 
 def test_dots_and_underscores_collide() -> None:
     assert collision_key("a.b_c") == collision_key("a_b.c") != collision_key("a-b-c")
+
+
+def test_keys_that_cannot_stand_together_are_named() -> None:
+    assert conflict({"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"}) is None
+    assert conflict({"max.compaction.lag.ms": "1"}) is None
+    words = conflict({"min.compaction.lag.ms": "6", "max.compaction.lag.ms": "5"})
+    assert words is not None
+    assert "min.compaction.lag.ms (6) > max.compaction.lag.ms (5)" in words
+
+
+def test_the_cleanup_policy_is_a_list() -> None:
+    for text, policy, compacted, deleted in (
+        ("delete", "delete", False, True),
+        ("compact", "compact", True, False),
+        (" delete,compact ", "compact,delete", True, True),
+        ("compact, compact", "compact", True, False),
+    ):
+        config = TopicConfig.resolve({"cleanup.policy": text})
+        assert (config.cleanup_policy, config.compacted, config.deleted) == (policy, compacted, deleted)

@@ -53,6 +53,11 @@ def test_what_has_no_configuration(resource: dict[str, Any], error: ErrorCode, w
     [
         ([{"name": "retention.ms", "value": "soon"}], ErrorCode.INVALID_CONFIG, "whole number"),
         ([{"name": "retention.ms"}], ErrorCode.INVALID_REQUEST, "has no value"),
+        (
+            [{"name": "min.compaction.lag.ms", "value": "2"}, {"name": "max.compaction.lag.ms", "value": "1"}],
+            ErrorCode.INVALID_CONFIG,
+            "conflict",
+        ),
         ([{"name": "retention.msx", "value": "1"}], ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
         ([{"name": "retention.msx", "operation": 1}], ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
         ([{"name": "retention.ms", "value": "1", "operation": 2}], ErrorCode.INVALID_CONFIG, "not a list"),
