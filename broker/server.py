@@ -27,10 +27,10 @@ from ..proto.identifiers import GRPC_LISTENER, GRPC_MESSAGE_BYTES_MAX, KAFKA_LIS
 from .config import BROKER_DEFINITION, BrokerConfig
 from .config_description import ConfigDescriber
 from .controller_client import ControllerClient
-from .grpc_admin import AdminRooms
-from .grpc_service import BrokerService
 from .groups.coordinator import GroupCoordinator
 from .groups.group_log import ReplicaGroupLogs
+from .grpc_admin import AdminRooms
+from .grpc_service import BrokerService
 from .kafka.fetch_session import FetchSessions
 from .kafka.listener import KafkaListener
 from .kafka.rooms import KafkaRooms
