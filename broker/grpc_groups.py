@@ -16,6 +16,7 @@ from ..proto.errors import ErrorCode
 from ..proto.identifiers import GRPC_LISTENER, NONE_ID, LeaderEpoch, Offset
 from .groups.coordinator import GroupCoordinator
 from .groups.group_request import (
+    GroupType,
     HeartbeatRequest,
     JoinRequest,
     LeaveRequest,
@@ -26,6 +27,7 @@ from .groups.group_request import (
     SyncRequest,
 )
 from .grpc_errors import Context, abort
+from .grpc_group_descriptions import classic_group, consumer_group
 
 GROUPS_PER_REQUEST_MAX: Final = 10_000
 MEMBERS_PER_REQUEST_MAX: Final = 20_000
@@ -263,29 +265,15 @@ class GroupCalls(broker_pb2_grpc.BrokerServicer):
         self, request: broker_pb2.DescribeGroupsRequest, context: Context
     ) -> broker_pb2.DescribeGroupsResponse:
         await _check(context, request.group_ids, GROUPS_PER_REQUEST_MAX, "groups")
+        described = await self._groups.describe_groups(list(request.group_ids))
+        of_kip_848 = [group.group_id for group in described if group.type is GroupType.CONSUMER]
+        consumer_groups = {group.group_id: group for group in await self._groups.consumer_group_describe(of_kip_848)}
         return broker_pb2.DescribeGroupsResponse(
             groups=[
-                broker_pb2.DescribedGroup(
-                    group_id=group.group_id,
-                    error_code=group.error,
-                    error_message=group.message,
-                    state=group.state.value,
-                    type=group.type.value,
-                    protocol_type=group.protocol_type,
-                    protocol_name=group.protocol_name,
-                    members=[
-                        broker_pb2.DescribedMember(
-                            member_id=member.member_id,
-                            group_instance_id=member.group_instance_id or "",
-                            client_id=member.client_id,
-                            client_host=member.client_host,
-                            metadata=member.metadata,
-                            assignment=member.assignment,
-                        )
-                        for member in group.members
-                    ],
-                )
-                for group in await self._groups.describe_groups(list(request.group_ids))
+                consumer_group(found, self._image())
+                if (found := consumer_groups.get(group.group_id)) is not None
+                else classic_group(group)
+                for group in described
             ]
         )
 
