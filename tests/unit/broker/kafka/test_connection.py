@@ -132,9 +132,10 @@ def test_api_versions_of_any_version_is_answered_in_version_0(version: int) -> N
             answer = decode_response("api_versions", 0, frame[4:])
             assert struct.unpack(">i", frame[:4]) == (77,)
             assert answer.error_code == 35
-            assert {(api.api_key, api.min_version, api.max_version) for api in answer.api_keys} == {
-                (api.key, api.min_version, api.max_version) for api in APIS.values()
-            }
+            own = APIS[18]
+            assert [(api.api_key, api.min_version, api.max_version) for api in answer.api_keys] == [
+                (own.key, own.min_version, own.max_version)
+            ]
             await client.call("api_versions", 3, client_software_name="a", client_software_version="1")
 
     run(test)
