@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness.kafka_clients import create_topic, read
+from harness.kafka_clients import create_topic, poll_all_until, read
 from harness.waiting import wait_for
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 
@@ -62,7 +62,7 @@ def test_latest_sees_what_comes_afterwards(servers: str, name: str) -> None:
     produce(servers, name, 10)
     consumer = KafkaConsumer(name, bootstrap_servers=servers, group_id=name, auto_offset_reset="latest")
     partition = TopicPartition(name, 0)
-    wait_for(lambda: (consumer.poll(timeout_ms=50), consumer.assignment())[1], timeout_s=20)
+    poll_all_until([consumer], lambda: consumer.assignment() == {partition})
     assert consumer.position(partition) == 10
     produce(servers, name, 5, first=10)
     assert values(read(consumer, 5)) == [10, 11, 12, 13, 14]

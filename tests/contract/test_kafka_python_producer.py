@@ -70,7 +70,9 @@ def test_acks(servers: str, name: str, acks: int | str) -> None:
 
 
 def test_idempotent_producer(servers: str, name: str) -> None:
-    producer = KafkaProducer(bootstrap_servers=servers, enable_idempotence=True, max_in_flight_requests_per_connection=5)
+    producer = KafkaProducer(
+        bootstrap_servers=servers, enable_idempotence=True, max_in_flight_requests_per_connection=5
+    )
     futures = [producer.send(name, b"%d" % number) for number in range(500)]
     producer.flush()
     assert [future.get(timeout=10).offset for future in futures] == list(range(500))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient, NewTopic
+from harness.waiting import wait_for
 from kafka import KafkaConsumer
 
 READ_SECONDS_MAX = 30.0
@@ -25,7 +28,7 @@ def read(consumer: KafkaConsumer, count: int) -> list[Any]:
     records: list[Any] = []
     deadline = time.monotonic() + READ_SECONDS_MAX
     while len(records) < count and time.monotonic() < deadline:
-        for some in consumer.poll(timeout_ms=200, max_records=count - len(records)).values():
+        for some in consumer.poll(timeout_ms=500, max_records=count - len(records)).values():
             records += some
     return records
 
@@ -42,12 +45,24 @@ def read_confluent(consumer: Consumer, count: int) -> list[Message]:
 
 
 def poll_all_until(consumers: Sequence[Any], condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
-    """Polls kafka-python and confluent-kafka consumers in turn, so that each takes part in rebalances."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain"
-        for consumer in consumers:
+    """Polls kafka-python and confluent-kafka consumers, each in a thread, so that all take part in rebalances.
+
+    Not in turn: kafka-python forgets that it joined a group when the time of a poll is up in the middle of it.
+    """
+    enough = threading.Event()
+
+    def poll(consumer: Any) -> None:
+        while not enough.is_set():
             if isinstance(consumer, Consumer):
-                consumer.poll(0.05)
+                consumer.poll(0.1)
             else:
-                consumer.poll(timeout_ms=50)
+                consumer.poll(timeout_ms=500)
+
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        polls = [threads.submit(poll, consumer) for consumer in consumers]
+        try:
+            wait_for(condition, timeout_s=timeout_s)
+        finally:
+            enough.set()
+    for done in polls:
+        done.result()
