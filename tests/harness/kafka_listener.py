@@ -13,6 +13,9 @@ from harness.kafka_client import KafkaClient
 from harness.kafka_rooms import Rooms
 from harness.metadata_cluster import MetadataCluster
 from klamm.broker.config import BrokerConfig, KafkaListenerConfig
+from klamm.broker.groups.coordinator import GroupCoordinator
+from klamm.broker.groups.group_config import GroupConfig
+from klamm.broker.groups.group_log import ReplicaGroupLogs
 from klamm.broker.kafka.listener import KafkaListener
 from klamm.broker.kafka.rooms import KafkaRooms
 from klamm.broker.log.log_manager import LogManager
@@ -74,6 +77,7 @@ class OneBroker:
             self.cluster.register(number, rack=rack)
             self.cluster.unfence(number)
         self._seen = MetadataImage.empty()
+        self.failures: list[Exception] = []  # invariants that broke
         clock = SystemClock()
         self.log_manager = LogManager.open(folder / "log", node_id=BrokerId(1), clock=clock)
         self.replica_manager = ReplicaManager(
@@ -83,8 +87,17 @@ class OneBroker:
             broker_epoch=lambda: BrokerEpoch(self.cluster.epoch(1)),
             submit=self._submit,
         )
+        self.groups = GroupCoordinator(
+            broker_id=BrokerId(1),
+            config=GroupConfig(offsets_topic_replication_factor=1),
+            logs=ReplicaGroupLogs(self.replica_manager, clock),
+            submit=lambda command, timeout_ms: self.rooms.admin.submit(command, timeout_ms),
+            clock=clock,
+            on_fatal=self.failures.append,
+        )
         self.kafka = Rooms(
             self.cluster,
+            groups=self.groups,
             config=broker_config(folder, **config),
             clock=clock,
             replica_manager=self.replica_manager,
@@ -106,9 +119,12 @@ class OneBroker:
     async def replay(self) -> None:
         """Takes up what the controllers have decided since."""
         before, self._seen = self._seen, self.cluster.image
+        self.groups.resign(self._seen)
         await self.replica_manager.on_metadata(before, self._seen)
+        await self.groups.on_metadata(before, self._seen)
 
     async def stop(self) -> None:
+        await self.groups.shutdown()
         await self.replica_manager.shutdown()
         await self.log_manager.shutdown(clean=True)
 

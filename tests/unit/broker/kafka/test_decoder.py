@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
-import typing
 from datetime import timedelta
 from random import Random
-from typing import Any
-from uuid import UUID
 
 import pytest
 from harness.kafka_client import encode
+from harness.kafka_messages import message_of
 from harness.kafka_rooms import versions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,37 +19,6 @@ from klamm.broker.kafka.wire import ELEMENTS_MAX, Cursor, WireError
 
 API_NAMES = [api.name for api in APIS.values()]
 VERSIONS = [(api.name, version) for api in APIS.values() for version in range(api.min_version, api.max_version + 1)]
-LIMITS = {"i8": 7, "i16": 15, "i32": 31, "i64": 63, "BrokerId": 31, "ProducerId": 63}
-
-
-def value_of(hint: Any, random: Random) -> Any:
-    """Some value of a field of kio's."""
-    arguments = typing.get_args(hint)
-    if type(None) in arguments:
-        kind = next(part for part in arguments if part is not type(None))
-        return None if random.random() < 0.3 else value_of(kind, random)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value_of(arguments[0], random) for _ in range(random.choice((0, 1, 2))))
-    if dataclasses.is_dataclass(hint):
-        return message_of(hint, random)
-    if hint is bool:
-        return random.random() < 0.5
-    if hint is UUID:
-        return UUID(int=random.getrandbits(128) | 1)
-    if "edelta" in hint.__name__:
-        return timedelta(milliseconds=random.randrange(-(2**31), 2**31))
-    if issubclass(hint, str):
-        return random.choice(("", "a", "\u00fc\u20ac\U0001f600", "x" * 200))
-    if issubclass(hint, bytes):
-        return random.randbytes(random.choice((0, 1, 300)))
-    bits = LIMITS[hint.__name__]
-    return random.choice((-(2**bits), -1, 0, 2**bits - 1))
-
-
-def message_of(kind: Any, random: Random) -> Any:
-    """Some message of one of kio's classes."""
-    hints = typing.get_type_hints(kind)
-    return kind(**{field.name: value_of(hints[field.name], random) for field in dataclasses.fields(kind)})
 
 
 @pytest.mark.parametrize("name", API_NAMES)
