@@ -65,7 +65,8 @@ class AsyncConsumer(ConsumerBase):
             if group is not None:
                 if group.has_work:
                     await self._drive(group.poll_steps())
-                group.maybe_auto_commit()
+                if offsets := group.due_auto_commit():
+                    group.offsets.auto_commit(offsets)
             polled = core.take(records_max)
             remaining = deadline - time.monotonic()
             if polled or remaining <= 0:
@@ -103,9 +104,7 @@ class AsyncConsumer(ConsumerBase):
         """As `Consumer.commit`."""
         group = self._group("commit")
         timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
-        given = self._to_commit(group, offsets)
-        await asyncio.sleep(0)  # what commit_async has begun comes first
-        await group.offsets.commit(given, timeout_ms)
+        await group.offsets.begin(self._to_commit(group, offsets), timeout_ms)
         await self._drive(group.rebalance.completed_commits())
 
     def commit_async(
@@ -113,10 +112,8 @@ class AsyncConsumer(ConsumerBase):
     ) -> asyncio.Task[None]:
         """As `Consumer.commit_async`."""
         group = self._group("commit_async")
-        begun = group.offsets.commit_soon(
-            self._to_commit(group, offsets), group.commit_callback(callback), self._config.default_api_timeout_ms
-        )
-        return group.offsets.keep(begun)
+        timeout_ms = self._config.default_api_timeout_ms
+        return group.offsets.begin(self._to_commit(group, offsets), timeout_ms, group.commit_callback(callback))
 
     async def committed(
         self, partition: Partition, metadata: bool = False, timeout_ms: float | None = None
@@ -129,13 +126,17 @@ class AsyncConsumer(ConsumerBase):
 
     def unsubscribe(self) -> Awaitable[None]:
         """As `Consumer.unsubscribe`; in a group, await it. Without one, it is done at once."""
-        return asyncio.ensure_future(self._unsubscribe())
-
-    async def _unsubscribe(self) -> None:
         core = self._of_core()
+        if core.group is not None:
+            return asyncio.ensure_future(self._leave(core, core.group))
+        core.unsubscribe()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def _leave(self, core: ConsumerCore, group: ConsumerGroup) -> None:
         try:
-            if core.group is not None:
-                await self._drive(core.group.close_steps("the consumer has unsubscribed", autocommit=True))
+            await self._drive(group.close_steps("the consumer has unsubscribed", autocommit=True))
         finally:
             core.unsubscribe()
 

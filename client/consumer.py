@@ -20,9 +20,9 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Generator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ..proto.errors import KafkaError
 from ..proto.identifiers import TopicPartition
@@ -37,6 +37,9 @@ from .rebalance import OnLoop, Steps
 from .structs import ConsumerRecord, OffsetAndMetadata, OffsetAndTimestamp
 
 logger = logging.getLogger(__name__)
+
+_AT_EXIT_TIMEOUT_MS: Final = 2000
+"""For the last commit of a consumer that was never closed: the cluster may be gone already."""
 
 
 class Consumer(ConsumerBase):
@@ -85,7 +88,8 @@ class Consumer(ConsumerBase):
             if group is not None:
                 if group.has_work:
                     self._drive(group.poll_steps())
-                group.maybe_auto_commit()
+                if offsets := group.due_auto_commit():
+                    self._thread.loop.call_soon_threadsafe(group.offsets.auto_commit, offsets)
             polled = core.take(records_max)
             if polled or not deadline or (remaining := deadline - time.monotonic()) <= 0:
                 return polled
@@ -133,7 +137,7 @@ class Consumer(ConsumerBase):
         """
         group = self._group("commit")
         timeout_ms = self._config.default_api_timeout_ms if timeout_ms is None else timeout_ms
-        self._thread.run(group.offsets.commit(self._to_commit(group, offsets), timeout_ms))
+        self._begin_commit(group, self._to_commit(group, offsets), timeout_ms, None).result()
         self._drive(group.rebalance.completed_commits())
 
     def commit_async(self, offsets: GivenOffsets | None = None, callback: CommitCallback | None = None) -> Future[None]:
@@ -144,12 +148,31 @@ class Consumer(ConsumerBase):
         """
         group = self._group("commit_async")
         given = self._to_commit(group, offsets)
+        return self._begin_commit(group, given, self._config.default_api_timeout_ms, group.commit_callback(callback))
+
+    def _begin_commit(
+        self,
+        group: ConsumerGroup,
+        offsets: dict[TopicPartition, OffsetAndMetadata],
+        timeout_ms: float,
+        callback: CommitCallback | None,
+    ) -> Future[None]:
         self._thread.check()
-        timeout_ms = self._config.default_api_timeout_ms
-        callback = group.commit_callback(callback)
-        return asyncio.run_coroutine_threadsafe(
-            group.offsets.commit_soon(given, callback, timeout_ms), self._thread.loop
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+
+        def done(task: asyncio.Task[None]) -> None:
+            error = CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        # Straight on the loop, not by way of a coroutine: commits keep the order in which they were asked for.
+        self._thread.loop.call_soon_threadsafe(
+            lambda: group.offsets.begin(offsets, timeout_ms, callback).add_done_callback(done)
         )
+        return future
 
     def committed(
         self, partition: Partition, metadata: bool = False, timeout_ms: float | None = None
@@ -261,7 +284,7 @@ _open_consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
 def _close_at_exit() -> None:
     for consumer in list(_open_consumers):
         try:
-            consumer.close()
+            consumer.close(timeout_ms=_AT_EXIT_TIMEOUT_MS)
         except KafkaError as error:
             logger.warning("consumer_close_failed error=%s", error)
 

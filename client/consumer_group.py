@@ -87,17 +87,15 @@ class ConsumerGroup:
 
     # --- commits --------------------------------------------------------------------------------------------------
 
-    def maybe_auto_commit(self) -> None:
-        """Commits what was given out before, once `auto_commit_interval_ms` is over; to be called inside poll()."""
+    def due_auto_commit(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What poll() gave out before and should commit now, as `auto_commit_interval_ms` is over; else nothing."""
         if not self._config.enable_auto_commit:
-            return
+            return {}
         now_ms = self._clock.monotonic_ms()
         if now_ms < self._next_auto_commit_ms:
-            return
+            return {}
         self._next_auto_commit_ms = now_ms + self._config.auto_commit_interval_ms
-        offsets = self.offsets.consumed()
-        if offsets:
-            self._loop.call_soon_threadsafe(self.offsets.auto_commit, offsets)
+        return self.offsets.consumed()
 
     def auto_commit_due_in_s(self) -> float | None:
         """How long poll() may sleep for the sake of auto-commit."""

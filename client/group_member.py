@@ -175,6 +175,7 @@ class GroupMember:
         if rejoin_reason:
             self._act(self._machine.rejoin(rejoin_reason))
         self._act(self._machine.completed(self._clock.monotonic_ms()))
+        self._on_metadata()  # what changed while it synced was not looked at
 
     async def leave(self, reason: str) -> None:
         """Ends the membership; a static member's place is kept."""
@@ -343,8 +344,9 @@ class GroupMember:
         member = pb.LeavingMember(member_id=instruction.member_id, reason=instruction.reason)
         request = pb.LeaveGroupRequest(group_id=self.group_id, members=[member])
         try:
-            await self._coordinator.call("LeaveGroup", request, _LEAVE_TIMEOUT_MS)
-        except KafkaError as error:
+            async with asyncio.timeout(_LEAVE_TIMEOUT_MS / 1000):  # of finding the coordinator, too
+                await self._coordinator.call("LeaveGroup", request, _LEAVE_TIMEOUT_MS)
+        except (KafkaError, TimeoutError) as error:
             logger.info("group_leave_failed group=%s error=%s", self.group_id, error)
 
     # --- the leader's part ----------------------------------------------------------------------------------------

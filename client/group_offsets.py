@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..proto import broker_pb2 as pb
@@ -19,6 +19,7 @@ from ..proto.errors import (
     CommitFailedError,
     ErrorCode,
     KafkaError,
+    KafkaTimeoutError,
     NoOffsetForPartitionError,
     RebalanceInProgressError,
     error_for,
@@ -101,34 +102,27 @@ class GroupOffsets:
                 if position.position is not None and (partitions is None or topic_partition in partitions)
             }
 
-    async def commit(self, offsets: Offsets, timeout_ms: float) -> None:
-        """Commits, after the commits asked for before.
+    def begin(
+        self,
+        offsets: Offsets,
+        timeout_ms: float,
+        callback: CommitCallback | None = None,
+    ) -> asyncio.Task[None]:
+        """Begins to commit, under the membership of this moment and after all commits begun before.
+
+        Nobody has to await the task; its callback is handed to the user's thread. The task fails with
 
         :raises CommitFailedError: the consumer is no member of the current generation. :raises KafkaTimeoutError: no
             coordinator took it in time; whether it holds is not known. :raises KafkaError: it was refused.
         """
-        if not offsets:
-            return
-        member = self._membership()
-        request = _commit_request(member, offsets)
-        async with self._turn:
-            await self._coordinator.retrying("commit", lambda: self._try_commit(member, request), timeout_ms)
-
-    async def commit_or_warn(self, offsets: Offsets, timeout_ms: float) -> None:
-        """Commits; a failure goes to the log alone."""
+        # Not later: tasks take their turns in the order in which they are made.
+        deadline_ms = self._cluster.clock.monotonic_ms() + timeout_ms
+        membership: ConsumerGroupMetadata | CommitFailedError
         try:
-            await self.commit(offsets, timeout_ms)
-        except KafkaError as error:
-            logger.warning("commit_failed group=%s error=%s", self._coordinator.group_id, error)
-
-    def auto_commit(self, offsets: Offsets) -> None:
-        """Begins to commit, unless the last such commit is still under way: the next one will tell more."""
-        if self._auto_commit is None or self._auto_commit.done():
-            self._auto_commit = self.keep(self.commit_or_warn(offsets, self._config.default_api_timeout_ms))
-
-    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task for it, so that nobody has to await it."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+            membership = self._membership()
+        except CommitFailedError as error:
+            membership = error
+        task = asyncio.get_running_loop().create_task(self._commit(dict(offsets), membership, deadline_ms, callback))
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
@@ -138,21 +132,58 @@ class GroupOffsets:
         if not task.cancelled():
             task.exception()  # the callback and the log have it
 
-    async def commit_soon(
-        self, offsets: dict[TopicPartition, OffsetAndMetadata], callback: CommitCallback | None, timeout_ms: float
+    async def commit_or_warn(self, offsets: Offsets, timeout_ms: float) -> None:
+        """Commits; a failure goes to the log alone."""
+        try:
+            await self.begin(offsets, timeout_ms)
+        except KafkaError:
+            pass  # the task has logged it
+
+    def auto_commit(self, offsets: Offsets) -> None:
+        """Begins to commit, unless the last such commit is still under way: the next one will tell more."""
+        if self._auto_commit is None or self._auto_commit.done():
+            self._auto_commit = self.begin(offsets, self._config.default_api_timeout_ms)
+
+    async def _commit(
+        self,
+        offsets: dict[TopicPartition, OffsetAndMetadata],
+        membership: ConsumerGroupMetadata | CommitFailedError,
+        deadline_ms: float,
+        callback: CommitCallback | None,
     ) -> None:
-        """As `commit`; besides, the callback is handed to the user's thread when it has ended."""
         error: KafkaError | None = None
         try:
-            await self.commit(offsets, timeout_ms)
+            if offsets:
+                await self._commit_in_turn(offsets, membership, deadline_ms)
         except KafkaError as failure:
             error = failure
             logger.warning("commit_failed group=%s error=%s", self._coordinator.group_id, failure)
-        if callback is not None:
-            self.completed.append(CompletedCommit(callback, offsets, error))
-            self._on_found()
-        if error is not None:
-            raise error
+            raise
+        finally:
+            if callback is not None:
+                self.completed.append(CompletedCommit(callback, offsets, error))
+                self._on_found()
+
+    async def _commit_in_turn(
+        self, offsets: Offsets, membership: ConsumerGroupMetadata | CommitFailedError, deadline_ms: float
+    ) -> None:
+        if isinstance(membership, CommitFailedError):
+            raise membership
+        member = membership
+        request = _commit_request(member, offsets)
+        try:
+            async with asyncio.timeout(self._remaining_ms(deadline_ms) / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise KafkaTimeoutError("commit: the one before it is still under way") from None
+        try:
+            remaining_ms = self._remaining_ms(deadline_ms)
+            await self._coordinator.retrying("commit", lambda: self._try_commit(member, request), remaining_ms)
+        finally:
+            self._turn.release()
+
+    def _remaining_ms(self, deadline_ms: float) -> float:
+        return max(0.0, deadline_ms - self._cluster.clock.monotonic_ms())
 
     async def _try_commit(self, member: ConsumerGroupMetadata, request: pb.OffsetCommitRequest) -> None:
         now = self._membership()

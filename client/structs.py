@@ -76,8 +76,9 @@ class ConsumerGroupMetadata(NamedTuple):
 class ConsumerRebalanceListener:
     """Is told when a group gives partitions to a consumer and takes them away; derive from it.
 
-    All three are called inside `poll`, `close` and `unsubscribe`, in the thread that calls these; an AsyncConsumer
-    takes coroutine functions too. What they raise comes out of that call, after the step is done.
+    All three are called inside `poll`, `close` and `unsubscribe`, in the thread that calls these; heartbeats go on
+    meanwhile. An AsyncConsumer takes coroutine functions too; a plain one holds up its event loop, heartbeats included.
+    What they raise comes out of that call, after the step is done.
 
         class Flusher(ConsumerRebalanceListener):
             def on_partitions_revoked(self, revoked):

@@ -39,6 +39,7 @@ class GroupFault:
     error: ErrorCode
     times: int = 1
     carried_out: bool = False
+    hold_s: float = 0.0  # the call takes so long; with `error` NONE it is carried out
 
 
 class FakeGroups:
@@ -125,7 +126,10 @@ class FakeGroupCalls:
         if groups.coordinator_id != self.broker_id:
             return ErrorCode.NOT_COORDINATOR, False
         fault = groups.fault(call)
-        return (ErrorCode.NONE, True) if fault is None else (fault.error, fault.carried_out)
+        if fault is None:
+            return ErrorCode.NONE, True
+        await asyncio.sleep(fault.hold_s)
+        return fault.error, fault.carried_out or fault.error is ErrorCode.NONE
 
     async def FindCoordinator(self, request: pb.FindCoordinatorRequest, context: Any) -> pb.FindCoordinatorResponse:
         await self.running.wait()

@@ -163,6 +163,16 @@ def test_the_blocking_consumer_commits_wakes_and_tells_its_listener_in_its_own_t
             read(consumer, 1)
 
 
+def test_a_blocking_consumers_commits_keep_their_order_whatever_kind_they_are(cluster: FakeCluster) -> None:
+    with member(cluster, auto_commit_interval_ms=0, max_poll_records=1) as consumer:
+        for _ in range(20):
+            consumer.poll(2000)
+            consumer.commit_async()
+    for partition in (0, 1):
+        offsets = [commit[3] for commit in cluster.groups.commits if commit[2] == partition]
+        assert offsets == sorted(offsets)
+
+
 def test_iterating_commits_what_was_taken_out(cluster: FakeCluster) -> None:
     with Consumer(
         "orders", bootstrap_servers=cluster.bootstrap_servers, group_id="g", auto_offset_reset="earliest"
