@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -139,6 +140,8 @@ class LogCleaner:
 
     async def _clean(self, log: PartitionLog, cleanable: Cleanable) -> bool:
         """True if the log was cleaned, in part at least. :raises KafkaError, OSError: see `Cleaning`."""
+        # Loaded when it is first needed, and in a thread: the codec of records takes the event loop too long.
+        await asyncio.to_thread(import_module, ".cleaning", __package__)
         from .cleaning import Cleaning, CleaningAborted, Pace, SourceFile
 
         began_ms, truncations = self._clock.monotonic_ms(), log.truncations

@@ -103,7 +103,7 @@ class OldSegments:
             await asyncio.to_thread(self._file_system.sync_folder, self._directory)
             if self._swap is swap:
                 self._swap = None
-                swap.finish()
+                self._deleted_files += swap.finish()
                 self._names_unsynced = True
         except OSError as error:
             if self._swap is not swap:
@@ -128,7 +128,7 @@ class OldSegments:
         """Ends a swap that is under way, before the log is changed otherwise. :raises OSError: the disk failed."""
         swap, self._swap = self._swap, None
         if swap is not None:
-            swap.settle()
+            self._deleted_files += swap.settle()
             self._names_unsynced = True
 
     def sync_names(self) -> None:

@@ -30,13 +30,13 @@ from ...proto.record_batch import (
     set_log_append_time,
     set_offset_and_epoch,
 )
-from .checkpoints import LEADER_EPOCH_CHECKPOINT, write_epochs
 from .descriptor_pool import DescriptorPool
 from .epoch_cache import EpochCache
 from .errors import LogCorruptError
 from .file_system import FileSystem
 from .flusher import Flusher
 from .follower_run import LogEnd, checked_headers
+from .leader_epochs import LeaderEpochs
 from .log_config import LogConfig
 from .log_reader import LogReader
 from .offset_gaps import OffsetGaps
@@ -105,11 +105,11 @@ class PartitionLog:
         self._gaps = parts.gaps
         self._reader = LogReader(topic_partition, parts.segments, parts.epoch_cache, parts.gaps)
         self._snapshots = parts.snapshots
-        self._latest_epoch: int | None = parts.epoch_cache.latest_epoch
         self._old_segments = OldSegments(
             topic_partition, directory, parts.segments, self._reader, parts.snapshots, file_system, self.fail
         )
         self._flusher = Flusher(self, parts.segments, file_system, parts.recovery_point)
+        self._epochs = LeaderEpochs(parts.epoch_cache, file_system, directory, self._flusher)
         self._flush_at = self._next_flush_offset()
 
     def __repr__(self) -> str:
@@ -181,8 +181,8 @@ class PartitionLog:
             raise KafkaStorageError(f"{self.topic_partition}: {self.failure}")
         segment = self._segments.active
         try:
-            if leader_epoch != self._latest_epoch:
-                self._assign_epoch(leader_epoch, base_offset)
+            if leader_epoch != self._epochs.latest:
+                self._epochs.assign(leader_epoch, base_offset)
             if segment.must_roll(size, max_timestamp, last_offset, now_ms, self.config):
                 segment = self._roll(base_offset, now_ms)
             segment.append(batch, size)
@@ -230,14 +230,14 @@ class PartitionLog:
             for header in headers:
                 size, pending = header.size_bytes, end - begin
                 segment = self._segments.active
-                new_epoch = header.partition_leader_epoch != self._latest_epoch
+                new_epoch = header.partition_leader_epoch != self._epochs.latest
                 if new_epoch or segment.must_roll(
                     size, header.max_timestamp, header.last_offset, now_ms, self.config, pending=pending
                 ):
                     self._append_run(view[begin:end], run)
                     begin, run = end, []
                     if new_epoch:
-                        self._assign_epoch(LeaderEpoch(header.partition_leader_epoch), self.log_end_offset)
+                        self._epochs.assign(LeaderEpoch(header.partition_leader_epoch), self.log_end_offset)
                     if segment.must_roll(size, header.max_timestamp, header.last_offset, now_ms, self.config):
                         # A segment begins where the one before it ends, but where it cannot count so far.
                         far = header.last_offset - self.log_end_offset > RELATIVE_OFFSET_MAX
@@ -315,31 +315,9 @@ class PartitionLog:
         :raises KafkaStorageError: the disk failed.
         """
         try:
-            self._assign_epoch(epoch, start_offset)
+            self._epochs.assign(epoch, start_offset)
         except OSError as error:
             raise KafkaStorageError(f"{self.topic_partition}: cannot write the epoch checkpoint: {error}") from error
-
-    def _assign_epoch(self, epoch: LeaderEpoch, start_offset: Offset) -> None:
-        before = self.epoch_cache.entries
-        if self.epoch_cache.assign(epoch, start_offset):
-            try:
-                # Thousands of partitions may get a leader at once, so the disk is not waited for here, but by the flush
-                # that vouches for batches of this epoch. After a loss of power before that, recovery cuts the log
-                # where the batches contradict the checkpoint, or believes them where it is torn. They may only not be
-                # believed where a truncated tail may still be on the disk.
-                self._write_epochs(sync=self._flusher.truncation_pending)
-            except OSError:
-                # In the file the batch must never come before its epoch: forget it again, the next append tries anew.
-                self.epoch_cache.clear()
-                for entry in before:
-                    self.epoch_cache.assign(*entry)
-                raise
-        self._latest_epoch = self.epoch_cache.latest_epoch
-
-    def _write_epochs(self, *, sync: bool = True) -> None:
-        path = f"{self.directory}/{LEADER_EPOCH_CHECKPOINT}"
-        write_epochs(self._file_system, path, self.epoch_cache.entries, sync=sync)
-        self._flusher.epochs_written(synced=sync)
 
     def end_offset_for_epoch(self, epoch: LeaderEpoch) -> tuple[LeaderEpoch | None, Offset]:
         """The largest epoch known that is not above `epoch`, and its end offset; see `EpochCache.end_offset_for`."""
@@ -394,7 +372,7 @@ class PartitionLog:
         try:
             self._old_segments.settle()
             if offset >= self.log_end_offset:
-                self._truncate_epochs(self.log_end_offset)
+                self._epochs.truncate_from_end(self.log_end_offset)
             elif offset < self._segments.base_offset:
                 self._restart_at(offset)
             else:
@@ -416,16 +394,11 @@ class PartitionLog:
         self.truncations += 1
         self.log_end_offset = end_offset
         self.log_start_offset = min(self.log_start_offset, end_offset)
-        self._truncate_epochs(end_offset)
+        self._epochs.truncate_from_end(end_offset)
         self.producer_states = self._snapshots.state_at(self._segments, end_offset, trusted=end_offset)
         self._flush_at = self._next_flush_offset()
         self._uncleaned_from(end_offset)
-        logger.info("log_truncated partition=%s epoch=%s end=%d", self.topic_partition, self._latest_epoch, end_offset)
-
-    def _truncate_epochs(self, end_offset: Offset) -> None:
-        if self.epoch_cache.truncate_from_end(end_offset):
-            self._latest_epoch = self.epoch_cache.latest_epoch
-            self._write_epochs()
+        logger.info("log_truncated partition=%s epoch=%s end=%d", self.topic_partition, self._epochs.latest, end_offset)
 
     def _uncleaned_from(self, offset: Offset) -> None:
         if offset < self.cleaned_to:
@@ -455,9 +428,7 @@ class PartitionLog:
         self._segments.replace_all(self._new_segment(offset, 0))
         self._snapshots.remove_all()
         self.producer_states.clear(offset)
-        if self.epoch_cache.clear():
-            self._write_epochs()
-        self._latest_epoch = None
+        self._epochs.clear()
         self._flush_at = self._next_flush_offset()
         self._uncleaned_from(Offset(0))
         logger.info("log_restarted partition=%s start_offset=%d", self.topic_partition, offset)
@@ -472,13 +443,10 @@ class PartitionLog:
         if offset <= self.log_start_offset:
             return False
         self.log_start_offset = offset
-        if self.epoch_cache.truncate_from_start(offset):
-            try:
-                self._write_epochs()
-            except OSError as error:
-                raise KafkaStorageError(
-                    f"{self.topic_partition}: cannot write the epoch checkpoint: {error}"
-                ) from error
+        try:
+            self._epochs.truncate_from_start(offset)
+        except OSError as error:
+            raise KafkaStorageError(f"{self.topic_partition}: cannot write the epoch checkpoint: {error}") from error
         return True
 
     def delete_old_segments(self, now_ms: int, high_watermark: Offset) -> int:

@@ -7,7 +7,8 @@
     `switch`, and the folder is synced         the segments that it replaces    the same
                                                are .deleted, but for the
                                                first, whose name it will get
-    `finish`                                   it has its name                  nothing is left to do
+    `finish`                                   the first is .deleted too, and   nothing is left to do
+                                               it has its name
 
 A cleaned segment keeps its last batch, if need be without records, so it tells by itself which segments it replaces:
 those that begin in it. Reads go to the old segments before `switch` and to the new one after it; both happen on the
@@ -66,19 +67,24 @@ class SegmentSwap:
         self._old[0].close_file()
         return renamed
 
-    def finish(self) -> None:
-        """Gives the new segment its name, over the first of the old ones."""
-        self.new.rename_files("")
+    def finish(self) -> list[str]:
+        """Gives the new segment its name; returns the files of the segment that had it, to be removed later.
 
-    def settle(self) -> None:
-        """Ends the swap at once, one way or the other: the log is to be changed in some other way."""
+        Not simply over them: to let go of a large file takes the system longer than the event loop may wait.
+        """
+        renamed = self._old[0].rename_deleted()
+        self.new.rename_files("")
+        return renamed
+
+    def settle(self) -> list[str]:
+        """Ends the swap at once, one way or the other: the log is to be changed in some other way. As `finish`."""
         if self.switched:
             self._file_system.sync_folder(self._directory)
-            self.finish()
-            return
+            return self.finish()
         self.new.remove()
         # From here on it may not come back, or a restart would undo what comes now.
         self._file_system.sync_folder(self._directory)
+        return []
 
 
 def complete_swaps(

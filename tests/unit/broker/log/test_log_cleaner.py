@@ -343,7 +343,7 @@ def test_a_checkpoint_past_the_end_of_the_log_is_forgotten() -> None:
     disk = filled()
     assert disk.clean()
     disk.checkpoint()
-    for path in [path for path in disk.disk.files if path.startswith(DIRECTORY) and path.endswith(".log")][2:]:
+    for path in sorted(path for path in disk.disk.files if path.startswith(DIRECTORY) and path.endswith(".log"))[2:]:
         disk.disk.remove(path)
     again = disk.restarted()
     assert again.log.log_end_offset < disk.log.cleaned_to
