@@ -49,7 +49,8 @@ def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tupl
             if call == fails_in:
                 server._fail(KafkaStorageError("the disk is gone"))
 
-        for name in ("lifecycle", "health", "replica_manager", "grpc", "metadata", "log_manager", "controller"):
+        names = ("lifecycle", "health", "groups", "replica_manager", "grpc", "metadata", "log_manager", "controller")
+        for name in names:
             setattr(server, f"_{name}", Room(name, calls, on_call))
         server._has_log = server._has_rooms = server._has_registered = True
         server._serving = serving
@@ -72,6 +73,12 @@ def test_no_metadata_comes_once_the_replicas_have_stopped(tmp_path: Path) -> Non
     """It would start fetchers that nobody stops, which write to logs that are being closed as clean."""
     _, calls = stopped(tmp_path)
     assert calls.index("metadata.stop") < calls.index("replica_manager.shutdown")
+
+
+def test_members_are_told_to_go_elsewhere_before_the_replicas_stop(tmp_path: Path) -> None:
+    _, calls = stopped(tmp_path)
+    order = ["lifecycle.controlled_shutdown", "groups.shutdown", "replica_manager.shutdown"]
+    assert [call for call in calls if call in order] == order
 
 
 @pytest.mark.parametrize("call", ["lifecycle.controlled_shutdown", "replica_manager.shutdown", "grpc.stop"])
