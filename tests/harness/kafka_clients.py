@@ -45,23 +45,28 @@ def read_confluent(consumer: Consumer, count: int) -> list[Message]:
 
 
 def poll_all_until(consumers: Sequence[Any], condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
-    """Polls kafka-python and confluent-kafka consumers, each in a thread, so that all take part in rebalances.
+    """Polls kafka-python and confluent-kafka consumers so that all take part in rebalances.
 
-    Not in turn: kafka-python forgets that it joined a group when the time of a poll is up in the middle of it.
+    Those of kafka-python in a thread each, for they forget that they joined when the time of a poll is up in the
+    middle of it. Those of confluent-kafka in this thread, for their `assignment` holds Python's lock while it waits.
     """
     enough = threading.Event()
+    ours = [consumer for consumer in consumers if isinstance(consumer, Consumer)]
+    theirs = [consumer for consumer in consumers if not isinstance(consumer, Consumer)]
 
-    def poll(consumer: Any) -> None:
+    def poll(consumer: KafkaConsumer) -> None:
         while not enough.is_set():
-            if isinstance(consumer, Consumer):
-                consumer.poll(0.1)
-            else:
-                consumer.poll(timeout_ms=500)
+            consumer.poll(timeout_ms=500)
 
-    with ThreadPoolExecutor(len(consumers)) as threads:
-        polls = [threads.submit(poll, consumer) for consumer in consumers]
+    def condition_after_polls() -> bool:
+        for consumer in ours:
+            consumer.poll(0.02)
+        return condition()
+
+    with ThreadPoolExecutor(max(1, len(theirs))) as threads:
+        polls = [threads.submit(poll, consumer) for consumer in theirs]
         try:
-            wait_for(condition, timeout_s=timeout_s)
+            wait_for(condition_after_polls, timeout_s=timeout_s)
         finally:
             enough.set()
     for done in polls:
