@@ -47,7 +47,7 @@ from .group_request import (
 from .members import member_of_record
 from .pending_append import EmptyAppend
 from .rebalance import Rebalance
-from .records import group_metadata_record, parse_group_metadata
+from .records import InvalidGroupRecordError, group_metadata_record, parse_group_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,10 @@ class ClassicGroup:
         rebalance.protocol_type = metadata.protocol_type or None
         rebalance.protocol_name = metadata.protocol
         rebalance.state_since_wall_ms = metadata.current_state_timestamp_ms
+        instances = [record.group_instance_id for record in metadata.members if record.group_instance_id is not None]
+        for ids in ([record.member_id for record in metadata.members], instances):
+            if len(set(ids)) < len(ids):
+                raise InvalidGroupRecordError(f"group {group_id} has a member twice")
         for record in metadata.members:
             rebalance.add_loaded_member(member_of_record(record, metadata.protocol or ""), now_ms)
         if metadata.leader is not None and metadata.leader in rebalance.members:

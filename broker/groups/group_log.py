@@ -216,7 +216,11 @@ class PartitionGroupLog:
             log = led[0].log
             if offset >= log.log_end_offset:
                 return
-            data = log.read(offset, max_bytes=slice_bytes, end_offset=log.log_end_offset, min_one_batch=True)
+            try:
+                data = log.read(offset, max_bytes=slice_bytes, end_offset=log.log_end_offset, min_one_batch=True)
+            except KafkaStorageError as error:
+                led[0].suspend(error)  # another replica may be able to read what this one cannot (rule 27)
+                raise
             if not data:
                 raise KafkaStorageError(f"{self}: nothing to read at offset {offset} of {log.log_end_offset}")
             for position, header in batches(data):

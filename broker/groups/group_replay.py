@@ -82,15 +82,17 @@ class GroupReplay:
             if value is None:
                 return True  # nothing there to be removed
             group = self._consumer[key.group_id] = self._factory.consumer(key.group_id)
+        # Compaction may have left other records of the group ahead of those that say that it exists.
         group.replay(key, value)
-        if group.is_gone:
-            del self._consumer[key.group_id]
         return True
 
     def groups(self) -> Iterator[ClassicGroup | ConsumerGroup]:
         """All groups, made as they are taken: sessions begin then. Offsets without a group have a simple one."""
-        yield from self._consumer.values()
-        made = set(self._consumer)
+        made: set[str] = set()
+        for group_id, group in self._consumer.items():
+            if not group.is_gone:
+                yield group
+                made.add(group_id)
         for group_id, value in self._classic.items():
             if group_id in made:
                 continue  # never by a coordinator: a group of one type is removed before one of the other comes

@@ -28,7 +28,7 @@ from .append_queue import AppendQueue, Write
 from .classic_group import ClassicGroup
 from .committed_offsets import CommittedOffsets
 from .consumer_group import ConsumerGroup
-from .group import Append, Effects, Reply, Ticket
+from .group import Append, Effects, GroupRecord, Reply, Ticket
 from .group_config import GroupConfig
 from .group_factory import GroupFactory
 from .group_log import GroupLog
@@ -162,6 +162,11 @@ class GroupShard:
             del self.entries[entry.group.group_id]
             self.context.group_count -= 1
             self.context.timer.discard(entry)
+
+    def keep(self, group_id: str) -> None:
+        """It has an offset in the log. It may have been forgotten while the commit waited for its turn."""
+        if group_id not in self.entries and not self.closed:
+            self.add(self.context.factory.classic(group_id))
 
     def maybe_forget(self, entry: GroupEntry) -> None:
         """Removes a group of which nothing is left, and nothing in the log but what a later record undoes."""
@@ -369,24 +374,27 @@ class GroupShard:
                     ErrorCode.GROUP_MAX_SIZE_REACHED, "This broker coordinates no more groups."
                 )
             return await self._consumer_heartbeat(entry, group, request)
-        before = tuple(entry.group.tombstones())
+        return await self._consumer_heartbeat(entry, group, request, tuple(entry.group.tombstones()))
+
+    async def _consumer_heartbeat(
+        self,
+        entry: GroupEntry,
+        group: ConsumerGroup,
+        request: ConsumerGroupHeartbeatRequest,
+        before: tuple[GroupRecord, ...] = (),
+    ) -> ConsumerGroupHeartbeatAnswer:
+        rests_on = entry.last_end_offset
         answer: ConsumerGroupHeartbeatAnswer = await self.ask(
             entry,
             group,
             lambda ticket, now_ms: group.heartbeat(request, ticket, now_ms, before),
             ConsumerGroupHeartbeatAnswer,
         )
-        return answer
-
-    async def _consumer_heartbeat(
-        self, entry: GroupEntry, group: ConsumerGroup, request: ConsumerGroupHeartbeatRequest
-    ) -> ConsumerGroupHeartbeatAnswer:
-        answer: ConsumerGroupHeartbeatAnswer = await self.ask(
-            entry,
-            group,
-            lambda ticket, now_ms: group.heartbeat(request, ticket, now_ms),
-            ConsumerGroupHeartbeatAnswer,
-        )
-        if answer.error is not ErrorCode.NONE and not self.closed:
-            self.maybe_forget(entry)
-        return answer
+        if answer.error is not ErrorCode.NONE:
+            if not self.closed:
+                self.maybe_forget(entry)
+            return answer
+        # An append whose outcome is unknown changed the group, and nobody waits for it any more: an answer that takes
+        # no record of its own must not show what the next coordinator may not have (rule 21).
+        error = await self.committed_through(rests_on)
+        return answer if error is ErrorCode.NONE else ConsumerGroupHeartbeatAnswer(error_of_append(error))

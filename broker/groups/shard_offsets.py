@@ -68,10 +68,12 @@ class ShardOffsets:
 
         def appended(end_offset: Offset) -> None:
             shard.offsets.appended(end_offset, changes)
+            shard.keep(request.group_id)
 
         def done(error: ErrorCode, in_log: bool) -> None:
             if shard.closed:
                 return
+            self._settle()
             if error is ErrorCode.NONE and not shard.log.leads():
                 error = ErrorCode.NOT_LEADER_OR_FOLLOWER
             if error is not ErrorCode.NONE:
@@ -88,6 +90,10 @@ class ShardOffsets:
         finally:
             shard.waiters.end(ticket)
         return answer
+
+    def _settle(self) -> None:
+        """Takes up what is committed by now: groups whose offsets nobody fetches must not pile it up."""
+        self._shard.offsets.commit_through(self._shard.log.high_watermark())
 
     def _entry_to_commit(self, request: OffsetCommitRequest) -> tuple[GroupEntry | None, ErrorCode]:
         """The group, if it lets this member commit now; a simple group is made for a commit from outside of any."""
@@ -139,7 +145,7 @@ class ShardOffsets:
             return _fetched(request, {})
         if error is not ErrorCode.NONE:
             return OffsetFetchAnswer(error)
-        shard.offsets.commit_through(shard.log.high_watermark())
+        self._settle()
         if not request.require_stable:
             return _fetched(request, shard.offsets.committed(request.group_id))
         shard.queue.flush()
@@ -222,7 +228,10 @@ class ShardOffsets:
             nonlocal left, refused
             left -= 1
             refused = refused or not in_log
-            if not shard.closed and (error is not ErrorCode.NONE or left == 0):
+            if shard.closed:
+                return
+            self._settle()
+            if error is not ErrorCode.NONE or left == 0:
                 done(error)
 
         for number, (records, changes) in enumerate(pieces, start=1):
@@ -256,6 +265,7 @@ class ShardOffsets:
         rule = self._rule_of(entry)
         if rule is None:
             return 0
+        shard.queue.flush()  # a commit that waits there keeps the group
         gone, none_left = shard.offsets.expired(group.group_id, rule, self._clock.wall_ms())
         removable = (
             none_left

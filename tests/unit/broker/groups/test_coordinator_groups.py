@@ -22,7 +22,14 @@ from klamm.broker.groups.group_request import (
     OffsetFetchRequest,
 )
 from klamm.broker.groups.offsets_topic import java_hash, partition_of
-from klamm.broker.groups.records import OffsetKey, OffsetValue, offset_record
+from klamm.broker.groups.records import (
+    GroupMetadata,
+    MemberMetadata,
+    OffsetKey,
+    OffsetValue,
+    group_metadata_record,
+    offset_record,
+)
 from klamm.proto.errors import ErrorCode
 from klamm.proto.identifiers import Offset
 
@@ -337,3 +344,65 @@ def test_groups_are_found_once_their_topic_is_there() -> None:
         await coordinator.shutdown()
 
     run_virtual(main)
+
+
+def test_rule_21_a_heartbeat_is_not_told_of_what_only_an_append_of_unknown_outcome_has() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        log, coordinator = under_test.log, under_test.coordinator
+        log.auto = False
+        join = consumer_heartbeat("g", "m", 0)
+        first = asyncio.create_task(coordinator.consumer_group_heartbeat(join))
+        await settled()
+        log.time_out(1)
+        assert (await first).error is ErrorCode.COORDINATOR_NOT_AVAILABLE
+        second = asyncio.create_task(coordinator.consumer_group_heartbeat(join))
+        await settled()
+        assert not second.done()  # the replicas have nothing of it yet
+        log.time_out(1)
+        assert (await second).error is ErrorCode.COORDINATOR_NOT_AVAILABLE
+        third = asyncio.create_task(coordinator.consumer_group_heartbeat(join))
+        await settled()
+        log.replicate()
+        answer = await third
+        assert (answer.error, answer.member_epoch) == (NONE, 1)
+        assert answer.assignment
+
+    run(scenario, brokers=(1, 2))
+
+
+def test_records_of_a_group_ahead_of_those_that_say_that_it_exists_are_loaded() -> None:
+    """As compaction leaves them: what was written first and never again stands first."""
+
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        coordinator, replica = under_test.coordinator, under_test.log.replicas[1]
+        await coordinator.consumer_group_heartbeat(consumer_heartbeat("g", "m", 0))
+        answer = await coordinator.consumer_group_heartbeat(
+            consumer_heartbeat("g", "m", 1, subscribed_topic_names=("t", "not there"))
+        )
+        assert (answer.error, answer.member_epoch) == (NONE, 2)
+        before = await coordinator.consumer_group_describe(["g"])
+        assert before[0].members[0].target_assignment
+        last = {record.key: record for batch in replica.batches for record in batch.records}
+        newest_last: dict[bytes, GroupRecord] = {}
+        for batch in replica.batches:
+            for record in batch.records:
+                if last[record.key] is record:
+                    newest_last[record.key] = record
+        replica.batches[:] = [Batch(0, tuple(newest_last.values()))]
+        replica.high_watermark = 1
+        await under_test.failover()
+        assert await coordinator.consumer_group_describe(["g"]) == before
+
+    run(scenario)
+
+
+def test_a_record_that_names_a_member_twice_is_passed_over() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        member = MemberMetadata("m", None, "c", "/h", 10_000, 10_000, b"", b"")
+        metadata = GroupMetadata("consumer", 3, "range", "m", 0, (member, member))
+        under_test.log.replicas[1].batches.append(Batch(0, (group_metadata_record("g", metadata, 0),)))
+        under_test.log.replicate()
+        await under_test.failover()
+        assert await under_test.coordinator.list_groups((), ()) == (NONE, [])
+
+    run(scenario)

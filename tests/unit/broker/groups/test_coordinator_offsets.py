@@ -11,6 +11,7 @@ from harness.coordinator import CoordinatorUnderTest, commit_request, fetch_requ
 from harness.virtual_loop import run_virtual
 from klamm.broker.groups.group_config import GroupConfig
 from klamm.broker.groups.group_request import GroupState, LeaveRequest, LeavingMember, OffsetFetchRequest
+from klamm.broker.groups.shard_offsets import ShardOffsets
 from klamm.proto.errors import ErrorCode
 from klamm.proto.identifiers import TopicId
 
@@ -188,6 +189,47 @@ def test_rule_21_a_commit_whose_outcome_is_unknown_is_never_acked_and_may_still_
         assert await committed(under_test) == {("t", 0): 2}
 
     run(scenario, brokers=(1, 2, 3))
+
+
+def test_rule_21_a_commit_is_seen_whatever_becomes_of_its_group_while_it_waits_for_its_turn() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        coordinator = under_test.coordinator
+        first = asyncio.create_task(coordinator.commit_offsets(commit_request("g", {("t", 0): 5})))
+        refused = commit_request("g", {("t", 0): 6}, generation=3, member_id="m")
+        second = asyncio.create_task(coordinator.commit_offsets(refused))  # of nothing, the group would be forgotten
+        assert (await first).errors == (NONE,)
+        assert (await second).errors == (ErrorCode.UNKNOWN_MEMBER_ID,)
+        assert await committed(under_test) == {("t", 0): 5}
+        _, groups = await coordinator.list_groups((), ())
+        assert [group.group_id for group in groups] == ["g"]
+
+    run(scenario)
+
+
+def test_rule_21_a_commit_that_waits_for_its_turn_keeps_its_group_from_expiring() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        coordinator = under_test.coordinator
+        member_id, _ = await under_test.joined("g")
+        await coordinator.leave(LeaveRequest("g", (LeavingMember(member_id, None),)))
+        shard = coordinator._shards[0]
+        commit = asyncio.create_task(coordinator.commit_offsets(commit_request("g", {("t", 0): 5})))
+        expiry = asyncio.create_task(ShardOffsets(shard).expire())  # in the same turn
+        await expiry
+        assert (await commit).errors == (NONE,)
+        assert await committed(under_test) == {("t", 0): 5}
+
+    run(scenario)
+
+
+def test_commits_do_not_pile_up_where_nobody_fetches() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        offsets = under_test.coordinator._shards[0].offsets
+        for offset in range(5):
+            await under_test.coordinator.commit_offsets(commit_request("g", {("t", 0): offset}))
+            assert offsets.pending_end_offset("g") is None
+        assert len(offsets) == 1
+
+    run(scenario)
 
 
 def test_a_stable_fetch_gives_up_in_words_that_old_consumers_know() -> None:
