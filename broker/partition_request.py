@@ -1,13 +1,14 @@
 """What is asked of the replica manager for one partition, and what comes of it: values, whatever door they came by.
 
-An outcome with an error other than NONE has None where a number has no meaning. Pure.
+An outcome with an error other than NONE has None where a number has no meaning. Those that are made for every request
+are named tuples: they cost a third of a frozen dataclass. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import BrokerId, LeaderEpoch, Offset, TopicId
@@ -23,8 +24,7 @@ EARLIEST_PENDING_UPLOAD_TIMESTAMP: Final = -6
 first offset on this disk, the last one in tiered storage, and the first that is not there yet (KIP-405)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionProduce:
+class PartitionProduce(NamedTuple):
     """Append `records`, exactly one record batch; a writable memoryview may be patched in place."""
 
     topic: str
@@ -34,8 +34,7 @@ class PartitionProduce:
     records: Buffer
 
 
-@dataclass(frozen=True, slots=True)
-class ProduceOutcome:
+class ProduceOutcome(NamedTuple):
     """With REQUEST_TIMED_OUT and NOT_ENOUGH_REPLICAS_AFTER_APPEND it is not known whether the batch stays (rule 16)."""
 
     error: ErrorCode
@@ -47,8 +46,7 @@ class ProduceOutcome:
     record_errors: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionFetch:
+class PartitionFetch(NamedTuple):
     """Read whole batches from `fetch_offset` on."""
 
     topic: str
@@ -73,8 +71,7 @@ class Fetch:
     rack: str = ""  # set: say so where a replica in this rack should be read instead
 
 
-@dataclass(frozen=True, slots=True)
-class FetchOutcome:
+class FetchOutcome(NamedTuple):
     """`records` may begin below the offset asked for, with the batch that holds it."""
 
     error: ErrorCode
