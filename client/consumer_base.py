@@ -163,6 +163,7 @@ def hold(core: ConsumerCore, polled: Polled) -> list[Generator[ConsumerRecord, N
             held.append(one_by_one(core, position, records, position.moves, position.position))
             position.position = records[0].offset
             position.position_epoch = None
+            position.is_held = True
     return held
 
 
@@ -178,6 +179,7 @@ def one_by_one(
         yield record
     if position.moves == moves:
         position.position = end
+        position.is_held = False
 
 
 def known(offsets: Mapping[TopicPartition, OffsetAndTimestamp | None]) -> dict[TopicPartition, int]:

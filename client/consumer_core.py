@@ -181,7 +181,12 @@ class ConsumerCore:
         with self.lock:
             for topic_partition in list(self.assignment.order):
                 position = self.positions.get(topic_partition)
-                if position is None or not position.has_data:
+                if position is None:
+                    continue
+                if position.is_held:
+                    position.go_back()
+                    room = True
+                if not position.has_data:
                     continue
                 try:
                     found = position.take(remaining, self._reader, check_crc=self.config.check_crcs)

@@ -139,6 +139,11 @@ class GroupOffsets:
         except KafkaError:
             pass  # the task has logged it
 
+    async def settle(self, timeout_ms: float) -> None:
+        """Waits so long for all commits that were begun."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=timeout_ms / 1000)
+
     def auto_commit(self, offsets: Offsets) -> None:
         """Begins to commit, unless the last such commit is still under way: the next one will tell more."""
         if self._auto_commit is None or self._auto_commit.done():

@@ -65,6 +65,7 @@ class PartitionPosition:
         self.paused = False
         self.generation = 0
         self.moves = 0  # grows with each change of place that is not reading on
+        self.is_held = False  # taken records are still being given out one by one: `position` is behind them
         self.fetching: int | None = None  # the broker asked, while a fetch is under way
         self.retry_at_ms = 0
         self.error: KafkaError | None = None  # raised by the poll that has given out all before it
@@ -97,6 +98,7 @@ class PartitionPosition:
         """Goes to an offset, or to where `reset` will be found to be; drops what is buffered."""
         self.generation += 1
         self.moves += 1
+        self.is_held = False
         self.position = self.fetch_offset = offset
         self.position_epoch = None
         self.awaits_committed = False
@@ -106,6 +108,12 @@ class PartitionPosition:
         self.retry_at_ms = 0
         self.error = None
         self._drop()
+
+    def go_back(self) -> None:
+        """Fetches again what was held and not given out: whoever iterated over it has broken off."""
+        epoch = self.position_epoch
+        self.seek(self.position)
+        self.position_epoch = self.last_fetched_epoch = epoch
 
     def reset_to(self, offset: int) -> None:
         """The offset that `reset` asked for. What is buffered is still given out first."""

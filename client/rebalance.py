@@ -96,6 +96,8 @@ class Rebalance:
         if owned and self._member.topics is not None:
             yield from self._tell("on_partitions_lost" if lost else "on_partitions_revoked", owned)
         self._assignment.drop(owned)
+        # Those begun and not awaited, too: once the group is left, none of its generations may commit.
+        yield OnLoop(lambda: self._offsets.settle(self._limit_ms(timeout_ms)))
         yield OnLoop(lambda: self._member.leave(reason))
         self._raise_failure()
 
@@ -150,8 +152,11 @@ class Rebalance:
         offsets = self._offsets.consumed(partitions) if self._config.enable_auto_commit else {}
         if not offsets:
             return
-        limit_ms = min(_COMMIT_TIMEOUT_MS, self._config.max_poll_interval_ms / 2) if timeout_ms is None else timeout_ms
+        limit_ms = self._limit_ms(timeout_ms)
         yield OnLoop(lambda: self._offsets.commit_or_warn(offsets, limit_ms))
+
+    def _limit_ms(self, timeout_ms: float | None) -> float:
+        return min(_COMMIT_TIMEOUT_MS, self._config.max_poll_interval_ms / 2) if timeout_ms is None else timeout_ms
 
     def _tell(self, method: str, partitions: set[TopicPartition]) -> Steps:
         if self.listener is None:

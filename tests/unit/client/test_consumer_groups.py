@@ -218,6 +218,47 @@ def test_a_commit_of_everything_given_out_while_iterating_ends_before_the_record
     run(body, partitions=1)
 
 
+@pytest.mark.parametrize("iterates", [True, False])
+def test_records_behind_a_broken_off_iteration_come_next(iterates: bool) -> None:
+    async def body(world: World) -> None:
+        consumer = await world.consumer("orders", consumer_timeout_ms=500)
+        async for record in consumer:
+            if record.offset == 3:
+                break
+        if iterates:
+            seen = [record.offset async for record in consumer]
+        else:
+            seen = [record.offset for record in await read(6, consumer)]
+        assert seen == [4, 5, 6, 7, 8, 9]
+
+    run(body, partitions=1)
+
+
+def test_an_iteration_broken_off_among_several_partitions_loses_none_of_their_records() -> None:
+    async def body(world: World) -> None:
+        consumer = await world.consumer("orders", consumer_timeout_ms=500, auto_commit_interval_ms=0)
+        seen = []
+        for _ in range(40):
+            async for record in consumer:
+                seen.append((record.partition, record.offset))
+                break
+        assert sorted(seen) == [(partition, offset) for partition in range(4) for offset in range(10)]
+
+    run(body)
+
+
+def test_a_commit_that_nobody_awaits_is_carried_out_before_the_group_is_left() -> None:
+    async def body(world: World) -> None:
+        consumer = await world.consumer("orders", enable_auto_commit=False)
+        await read(10, consumer)
+        told: list[KafkaError | None] = []
+        consumer.commit_async(callback=lambda _, error: told.append(error))
+        await consumer.close()
+        assert (world.committed(P0), told) == (10, [None])
+
+    run(body, partitions=1)
+
+
 def test_an_eager_listener_is_told_of_everything_at_each_rebalance() -> None:
     async def body(world: World) -> None:
         listener = Listener()
