@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
@@ -66,6 +66,9 @@ proto: dev  ## generates the gRPC code anew
 
 proto-check: proto  ## generated code is what the contracts say
 	git diff --exit-code -- proto
+
+docs: dev  ## writes the generated parts of docs/
+	$(BIN)/python docs/write_compatibility.py
 
 clean:  ## removes build products and .venv
 	rm -rf $(VENV) .types build dist *.egg-info
