@@ -156,6 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing:
             return
         for frame in frames:
+            if self._closing:
+                break  # one of those ahead of it has ended the connection: nothing behind it may be carried out
             if self._queue or not self._may_begin(frame):
                 self._queue.append(frame)
                 self._requests_bytes += len(frame)

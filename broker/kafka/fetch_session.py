@@ -27,7 +27,7 @@ FINAL_EPOCH: Final = -1
 EVICTION_MS: Final = 120_000
 """A session unused for so long makes room for any; one younger than this cannot be pushed out by a larger one."""
 CACHED_PARTITIONS_MAX: Final = 1_000_000
-"""Over all sessions: past that no further session is opened. Apache Kafka has no such limit."""
+"""Over all sessions: past that none is opened, and one that grows is closed. Apache Kafka has no such limit."""
 
 PartitionKey = tuple[str | UUID | None, int]
 Answered = tuple[FetchPartition, FetchOutcome]
@@ -155,6 +155,9 @@ class FetchSessions:
         if session.uses_topic_ids != (version >= TOPIC_IDS):
             return _failed(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
         session.update(request)
+        if self.partition_count - session.cached_size + len(session.partitions) > CACHED_PARTITIONS_MAX:
+            self._remove(session)
+            return _failed(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         if not session.partitions:
             self._remove(session)
             return FetchContext(request.partitions, _sessionless)

@@ -189,6 +189,7 @@ class KafkaListener:
         for connection in tuple(self._connections):
             if connection.active_at < idle_since and connection.is_idle() and connection.active_at < idle_since:
                 connection.abort("connections.max.idle.ms have passed")
-        if self._favoured is not None and self._favoured_at < self.now() - _FAVOURED_SECONDS_MAX:
+        stalls = self._favoured is not None and self._favoured.unfinished_bytes > 0
+        if self._favoured is not None and stalls and self._favoured_at < self.now() - _FAVOURED_SECONDS_MAX:
             self._favoured.abort("its request takes too long to come, while memory for requests is scarce")
         self._schedule_sweep()

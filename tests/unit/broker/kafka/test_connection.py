@@ -84,6 +84,20 @@ def test_a_request_begins_when_those_ahead_of_it_are_answered() -> None:
         run(test)
 
 
+def test_nothing_behind_what_is_no_request_is_served() -> None:
+    parked = Parked()
+
+    async def test(served: Serving) -> None:
+        async with served.client() as client:
+            client.send_frame(b"\0")
+            heartbeat(served, client, "now")
+            assert await client.is_closed()
+
+    with handlers(heartbeat=parked):
+        run(test)
+    assert not parked.begun
+
+
 def test_what_a_connection_waits_for_is_cancelled_when_it_is_gone() -> None:
     parked = Parked()
 
@@ -92,6 +106,24 @@ def test_what_a_connection_waits_for_is_cancelled_when_it_is_gone() -> None:
             heartbeat(served, client, "a")
             await soon(lambda: "a" in parked.waiting)
         await soon(lambda: parked.cancelled == ["a"])
+
+    with handlers(heartbeat=parked):
+        run(test)
+
+
+def test_nothing_is_carried_out_behind_a_request_that_ends_its_connection() -> None:
+    parked = Parked()
+
+    async def test(served: Serving) -> None:
+        def frame(body: bytes) -> bytes:
+            data = encode_header(12, 3, 1, "test", flexible=False) + body
+            return struct.pack(">i", len(data)) + data
+
+        good = b"\0\1g" + struct.pack(">i", 1) + b"\0\3now" + b"\xff\xff"
+        async with served.client() as client:
+            client.send_bytes(frame(good) + frame(b"\0\1") + frame(good))
+            assert await client.is_closed()
+        assert parked.begun == ["now"]
 
     with handlers(heartbeat=parked):
         run(test)
@@ -335,6 +367,34 @@ def test_one_who_stalls_while_others_wait_is_closed(monkeypatch: pytest.MonkeyPa
             await soon(lambda: not served.listener.full)
 
     run(test, queued_request_bytes_max=500_000, connections_idle_ms_max=1000)
+
+
+def test_who_waits_while_begun_requests_hold_the_memory_is_not_closed() -> None:
+    go_on = asyncio.Event()
+
+    async def waits(request: Any, context: Any) -> Any:
+        await go_on.wait()
+        return context.schema.SyncGroupResponse(error_code=ErrorCode.NONE, assignment=b"")
+
+    async def test(served: Serving) -> None:
+        async with served.client() as innocent, served.client() as busy:
+            await innocent.call("api_versions", 0)
+            body = b"\0\1g" + struct.pack(">i", 1) + b"\0\1m" + struct.pack(">i", 1) + b"\0\1m"
+            body += struct.pack(">i", 600_000) + bytes(600_000)
+            frame = encode_header(14, 0, 1, None, flexible=False) + body
+            busy.send_bytes(struct.pack(">i", len(frame)) + frame)
+            await soon(lambda: served.listener.full and not busy.writer.transport.get_write_buffer_size())
+            listener = served.listener
+            assert listener._sweep is not None
+            listener._sweep.cancel()
+            listener._favoured_at -= 60
+            listener._close_idle()
+            go_on.set()
+            await busy.receive_frame()
+            await innocent.call("api_versions", 0)
+
+    with handlers(sync_group=waits):
+        run(test, queued_request_bytes_max=500_000)
 
 
 def test_idle_connections_cost_little() -> None:

@@ -210,3 +210,14 @@ def test_a_partition_named_twice_counts_once() -> None:
     client = Client(sessions())
     assert client.ask({0: outcome(5)}, wanted(0), wanted(0, 9)) == [0]
     assert client.sessions.partition_count == 1
+
+
+def test_a_session_cannot_grow_past_what_all_of_them_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_session, "CACHED_PARTITIONS_MAX", 3)
+    client = Client(sessions())
+    outcomes = {number: outcome(5) for number in range(9)}
+    client.ask(outcomes, wanted(0), wanted(1))
+    assert client.ask(outcomes, wanted(2), wanted(1)) == [2]
+    grown = client.sessions.context(request(client.session_id, client.epoch, wanted(3)), client.version, 0)
+    assert grown.error is ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert (len(client.sessions), client.sessions.partition_count) == (0, 0)
