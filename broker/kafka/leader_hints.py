@@ -1,4 +1,7 @@
-"""Who leads now: told with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH, it saves a metadata request (KIP-951). Pure."""
+"""Who leads now: told with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH, it saves a metadata request (KIP-951).
+
+Pure.
+"""
 
 from __future__ import annotations
 
