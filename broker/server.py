@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from random import Random
 from typing import Final, NamedTuple
 
 import grpc
@@ -31,9 +30,8 @@ from .groups.coordinator import GroupCoordinator
 from .groups.group_log import ReplicaGroupLogs
 from .grpc_admin import AdminRooms
 from .grpc_service import BrokerService
-from .kafka.fetch_session import FetchSessions
 from .kafka.listener import KafkaListener
-from .kafka.rooms import KafkaRooms
+from .kafka.rooms import KafkaRooms, fetch_sessions
 from .lifecycle import BrokerLifecycle, Registration
 from .log.log_manager import LogManager, LogManagerConfig
 from .metadata_follower import MetadataFollower
@@ -196,7 +194,7 @@ class BrokerServer:
             log_manager=self._log_manager,
             producer_ids=producer_ids,
             groups=self._groups,
-            fetch_sessions=FetchSessions(config.fetch_sessions_max, Random()),
+            fetch_sessions=fetch_sessions(config.fetch_sessions_max),
         )
         replication_pb2_grpc.add_ReplicationServicer_to_server(self._replica_manager.servicer(), self._grpc)
         self._health = health.aio.HealthServicer()

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .framing import FrameReader
+from .outbox import Outbox
 from .rooms import RequestContext
 from .route import (
     API_VERSIONS_KEY,
@@ -31,7 +32,7 @@ from .route import (
     find_route,
 )
 from .table import APIS
-from .wire import Buffer, Cursor, WireError
+from .wire import Cursor, WireError
 
 if TYPE_CHECKING:
     from .listener import KafkaListener
@@ -45,13 +46,9 @@ PIPELINED_MAX: Final = 256
 WRITE_BUFFER_BYTES: Final = 128 * 1024
 """Answers not yet taken by the kernel: past that no further request of the connection begins."""
 
-_JOINED_BYTES_MAX: Final = 16 * 1024
-"""Answers up to here are copied into one piece; larger ones go out in their pieces."""
 _KNOWN_HEADER_BYTES_MAX: Final = 256
 
 _HEADER: Final = struct.Struct(">hhi")
-_ANSWER: Final = struct.Struct(">ii")
-_TAGGED_ANSWER: Final = struct.Struct(">iib")
 _PIPELINED: Final = frozenset(key for key, api in APIS.items() if api.pipelined)
 
 
@@ -88,8 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         "_frames",
         "_last_header",
         "_listener",
-        "_out",
-        "_out_bytes",
+        "_outbox",
         "_paused",
         "_queue",
         "_requests_bytes",
@@ -109,8 +105,6 @@ class Connection(asyncio.BufferedProtocol):
         self._queue: deque[bytearray] = deque()
         self._running: deque[Slot] = deque()
         self._last_header: _Header | None = None
-        self._out: list[Buffer] = []  # answers that go to the kernel together
-        self._out_bytes = 0
         self._paused = False
         self._writing_paused = False
         self._closing = False
@@ -126,6 +120,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._outbox = Outbox(self._transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         address = transport.get_extra_info("peername") or ("", 0)
         self._client_host = f"/{address[0]}"
@@ -169,8 +164,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """After requests came or answers are there: sends, and looks whether to read on."""
-        if self._out:
-            self._flush()
+        self._outbox.flush()
         self.control_reading()
         held = self._frames.held_bytes + self._requests_bytes
         if held != self.held_bytes:
@@ -210,8 +204,7 @@ class Connection(asyncio.BufferedProtocol):
             logger.info("kafka_connection_closed peer=%s reason=%s", self.peer, reason)
         self._closing = True
         self._drop_queue()
-        if self._out:
-            self._flush()
+        self._outbox.flush()
         self._transport.close()
 
     def _drop_queue(self) -> None:
@@ -359,12 +352,16 @@ class Connection(asyncio.BufferedProtocol):
             if not future.cancelled():
                 future.exception()  # it was asked for: nobody is left to be told
             return
+        if future.cancelled():
+            self.close(f"{slot.route.api.name} was given up")
+            return
+        self.active_at = self._listener.now()
         try:
             slot.parts = finish(future.result())
         except WireError as error:
             self.close(str(error))
             return
-        except (Exception, asyncio.CancelledError):
+        except Exception:
             logger.exception("kafka_request_failed peer=%s api=%s", self.peer, slot.route.api.name)
             self.close("a request failed")
             return
@@ -376,7 +373,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self, correlation_id: int, route: Route, parts: Parts | None) -> None:
         if not self._running:
             if parts is not None:
-                self._send(correlation_id, route, parts)
+                self._outbox.add(correlation_id, route.tagged_answer, parts)
             return
         slot = Slot(correlation_id, route, 0)
         slot.parts = parts
@@ -388,29 +385,7 @@ class Connection(asyncio.BufferedProtocol):
         while running and running[0].done:
             slot = running.popleft()
             if slot.parts is not None:
-                self._send(slot.correlation_id, slot.route, slot.parts)
-
-    def _send(self, correlation_id: int, route: Route, parts: Parts) -> None:
-        """Has an answer go out with others, by `_settle`; large ones do not wait for more."""
-        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        if route.tagged_answer:
-            self._out.append(_TAGGED_ANSWER.pack(size + 5, correlation_id, 0))
-        else:
-            self._out.append(_ANSWER.pack(size + 4, correlation_id))
-        self._out.extend(parts)
-        self._out_bytes += size
-        if self._out_bytes > WRITE_BUFFER_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        size, self._out_bytes = self._out_bytes, 0
-        if self._transport.is_closing():
-            return
-        if size > _JOINED_BYTES_MAX:
-            self._transport.writelines(out)
-        else:
-            self._transport.write(b"".join(out))
+                self._outbox.add(slot.correlation_id, slot.route.tagged_answer, slot.parts)
 
 
 def _encoded(route: Route, response: Any) -> Parts:

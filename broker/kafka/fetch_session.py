@@ -13,7 +13,6 @@ nothing to tell. Which request makes which context:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Final
 from uuid import UUID
 
@@ -129,9 +128,10 @@ class FetchContext:
 class FetchSessions:
     """All sessions of a broker."""
 
-    def __init__(self, sessions_max: int, random: Random, *, eviction_ms: int = EVICTION_MS) -> None:
+    def __init__(self, sessions_max: int, new_id: Callable[[], int], *, eviction_ms: int = EVICTION_MS) -> None:
+        """`new_id` gives random ids, so that a client of before a restart does not take up the session of another."""
         self._sessions_max = sessions_max
-        self._random = random
+        self._new_id = new_id
         self._eviction_ms = eviction_ms
         self._sessions: dict[int, FetchSession] = {}  # the one unused longest comes first
         self.partition_count = 0
@@ -172,9 +172,9 @@ class FetchSessions:
     ) -> tuple[ErrorCode, int, Sequence[Answered]]:
         if not self._make_room(len(answered), now_ms):
             return ErrorCode.NONE, NO_SESSION, answered
-        session_id = self._random.randrange(1, 2**31)
-        while session_id in self._sessions:
-            session_id = self._random.randrange(1, 2**31)
+        session_id = self._new_id()
+        while session_id in self._sessions or not 0 < session_id < 2**31:
+            session_id = self._new_id()
         session = FetchSession(session_id, uses_topic_ids, now_ms)
         for partition, outcome in answered:
             cached = session.partitions[partition_key(partition)] = CachedPartition(partition)

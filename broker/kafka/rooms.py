@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from ...cluster.image import MetadataImage
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ..log.log_manager import LogManager
 
 
+def fetch_sessions(sessions_max: int) -> FetchSessions:
+    """No sessions yet, and room for so many."""
+    return FetchSessions(sessions_max, lambda: randrange(1, 2**31))
+
+
 @dataclass(frozen=True)
 class KafkaRooms:
     """One object serves every connection."""
@@ -35,7 +40,7 @@ class KafkaRooms:
     log_manager: LogManager
     producer_ids: ProducerIds
     groups: GroupCoordinator
-    fetch_sessions: FetchSessions = field(default_factory=lambda: FetchSessions(1000, Random()))
+    fetch_sessions: FetchSessions = field(default_factory=lambda: fetch_sessions(1000))
     unsent_answers: UnsentAnswers = field(default_factory=UnsentAnswers)
     topic_descriptions: TopicDescriptions = field(default_factory=TopicDescriptions)
 

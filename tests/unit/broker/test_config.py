@@ -62,3 +62,58 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(KafkaConfigurationError, match="cannot be read"):
         BrokerConfig.load(tmp_path / "nowhere")
+
+
+# --- listeners -------------------------------------------------------------------------------------------------
+
+
+def test_a_broker_listens_for_kafka_clients_unless_its_listeners_leave_them_out(tmp_path: Path) -> None:
+    kafka = load(tmp_path, MINIMAL).kafka
+    assert kafka is not None and (kafka.listen, kafka.advertised) == (("127.0.0.1", 9092), None)
+    assert load(tmp_path, MINIMAL + "listeners=GRPC://127.0.0.1:9192\n").kafka is None
+
+
+def test_each_listener_may_be_advertised_elsewhere(tmp_path: Path) -> None:
+    both = MINIMAL + "listeners=GRPC://0.0.0.0:1,KAFKA://0.0.0.0:2\n"
+    config = load(tmp_path, both + "advertised.listeners=KAFKA://kafka.example:9092\n")
+    assert config.kafka is not None
+    assert (config.kafka.listen, config.kafka.advertised) == (("0.0.0.0", 2), ("kafka.example", 9092))
+    assert (config.listen, config.advertised) == (("0.0.0.0", 1), None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("listeners=KAFKA://127.0.0.1:9092", "GRPC://host:port is missing"),
+        ("listeners=GRPC://127.0.0.1:0,KAFKA://0.0.0.0:9092", "advertised.listeners"),
+        ("listeners=GRPC://127.0.0.1:0,KAFKA://[::]:9092", "clients cannot connect"),
+        ("listeners=GRPC://127.0.0.1:0\nadvertised.listeners=KAFKA://a:1", "KAFKA is not among the listeners"),
+        ("advertised.listeners=SASL://a:1", "unknown listener SASL"),
+        ("replica.selector.class=Nearest", "replica.selector.class"),
+        ("socket.request.max.bytes=0", "socket.request.max.bytes"),
+    ],
+)
+def test_listeners_that_could_not_work_are_refused(tmp_path: Path, lines: str, words: str) -> None:
+    with pytest.raises(KafkaConfigurationError, match=words):
+        load(tmp_path, MINIMAL + lines + "\n")
+
+
+def test_limits_of_the_kafka_listener_have_kafkas_names(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        MINIMAL
+        + "socket.request.max.bytes=2000\nqueued.max.request.bytes=3000\nconnections.max.idle.ms=4000\n"
+        + "max.connections=5\nmax.connections.per.ip=6\nfetch.max.bytes=7000\n"
+        + "max.incremental.fetch.session.cache.slots=8\n"
+        + "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector\n",
+    )
+    kafka = config.kafka
+    assert kafka is not None
+    assert (kafka.request_bytes_max, kafka.queued_request_bytes_max, kafka.connections_idle_ms_max) == (
+        2000,
+        3000,
+        4000,
+    )
+    assert (kafka.connections_max, kafka.connections_per_ip_max) == (5, 6)
+    assert (config.fetch_bytes_max, config.fetch_sessions_max, config.rack_aware_fetch) == (7000, 8, True)
+    assert not load(tmp_path, MINIMAL).rack_aware_fetch

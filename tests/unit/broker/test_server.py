@@ -49,8 +49,8 @@ def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tupl
             if call == fails_in:
                 server._fail(KafkaStorageError("the disk is gone"))
 
-        names = ("lifecycle", "health", "groups", "replica_manager", "grpc", "metadata", "log_manager", "controller")
-        for name in names:
+        names = "lifecycle health groups replica_manager kafka grpc metadata log_manager controller"
+        for name in names.split():
             setattr(server, f"_{name}", Room(name, calls, on_call))
         server._has_log = server._has_rooms = server._has_registered = True
         server._serving = serving
@@ -67,6 +67,15 @@ def test_rule_26_leaderships_are_handed_over_first_and_the_clean_marker_comes_la
     assert calls[0] == "lifecycle.controlled_shutdown"
     assert calls[-2:] == ["log_manager.shutdown broker_epoch=7 clean=True", "controller.close"]
     assert server.failure is None
+
+
+def test_rule_26_the_kafka_listener_closes_when_who_waits_has_been_answered(tmp_path: Path) -> None:
+    _, calls = stopped(tmp_path)
+    stop = calls.index("kafka.stop")
+    assert calls.index("lifecycle.controlled_shutdown") < calls.index("groups.shutdown") < stop
+    assert (
+        calls.index("replica_manager.shutdown") < stop < calls.index("log_manager.shutdown broker_epoch=7 clean=True")
+    )
 
 
 def test_no_metadata_comes_once_the_replicas_have_stopped(tmp_path: Path) -> None:

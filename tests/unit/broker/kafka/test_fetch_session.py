@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from uuid import UUID
 
@@ -64,7 +65,7 @@ class Client:
 
 
 def sessions(sessions_max: int = 10) -> FetchSessions:
-    return FetchSessions(sessions_max, Random(1))
+    return FetchSessions(sessions_max, partial(Random(1).randrange, 2**31))
 
 
 def test_a_full_request_opens_a_session_and_later_ones_tell_only_what_changed() -> None:
