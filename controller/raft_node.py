@@ -103,7 +103,8 @@ class RaftNode:
         self._core: RaftCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = 0.0  # kept here: a handle of uvloop that is due at once does not tell
 
     async def start(self) -> None:
         """Opens the data folder and takes part. A folder without a marker makes it a non-voter that does nothing.
@@ -262,12 +263,11 @@ class RaftNode:
                 self._send_answers()
             else:
                 self._loop.call_soon(self._sync)  # after the transport has written: the disks work at the same time
+            self._arm_timer(self._loop, self._core)
+            for role, term in self._core.take_role_changes():
+                self._on_role_change(role, term)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever broke, this node's state is not to be trusted
             self._fail(error)
-            return
-        self._arm_timer(self._loop, self._core)
-        for role, term in self._core.take_role_changes():
-            self._on_role_change(role, term)
 
     def _sync(self) -> None:
         try:
@@ -283,11 +283,12 @@ class RaftNode:
     def _arm_timer(self, loop: asyncio.AbstractEventLoop, core: RaftCore) -> None:
         wait_s = max(core.next_step_s() - self._clock.monotonic_ms() / 1000, 0.0) + 0.001
         due = loop.time() + wait_s
-        if self._timer is not None and not self._timer.cancelled() and loop.time() < self._timer.when() <= due:
-            return  # it fires early and is armed anew: cheaper than a new timer for each message
         if self._timer is not None:
+            if loop.time() < self._timer_due_s <= due:
+                return  # it fires early and is armed anew: cheaper than a new timer for each message
             self._timer.cancel()
         self._timer = loop.call_at(due, self._step)
+        self._timer_due_s = due
 
     def _fail(self, error: Exception) -> None:
         what = "broken invariant" if isinstance(error, InvariantError) else type(error).__name__
@@ -296,8 +297,9 @@ class RaftNode:
             self._close()
         except OSError as closing:  # the disk that failed takes no last note either
             logger.error("raft_node_close_failed node=%d error=%s", self._node_id, closing)
-        if self._on_failure is not None:
-            self._on_failure(error)
+        finally:  # whoever hears of roles may be what broke, and breaks again when it hears of this one
+            if self._on_failure is not None:
+                self._on_failure(error)
 
     def _close(self) -> None:
         core, self._core = self._core, None

@@ -102,7 +102,13 @@ class Quorum:
         return lambda error: self.failures.append((node_id, error))
 
 
-def run_quorum(folder: Path, test: Callable[[Quorum], object], **options: object) -> None:
+def run_quorum(
+    folder: Path,
+    test: Callable[[Quorum], object],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    **options: object,
+) -> None:
     """Runs a coroutine function with a quorum whose nodes are not started yet, and ends it."""
 
     async def main() -> None:
@@ -113,4 +119,5 @@ def run_quorum(folder: Path, test: Callable[[Quorum], object], **options: object
             await quorum.stop()
             quorum.close()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())

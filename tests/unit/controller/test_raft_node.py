@@ -7,7 +7,9 @@ import errno
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -362,6 +364,65 @@ def test_stopping_twice_and_before_the_start_is_harmless(tmp_path: Path) -> None
         assert node.role is RaftRole.NON_VOTER
 
     run_quorum(tmp_path, test)
+
+
+class _LateLoop(asyncio.SelectorEventLoop):
+    """What uvloop does where time passes between the question what time it is and the answer: what is due by then is
+    called soon, and the handle of such a call has no time."""
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        if when - self.time() < 0.005:
+            return self.call_soon(callback, *args, context=context)  # type: ignore[return-value]
+        return super().call_at(when, callback, *args, context=context)
+
+
+def test_a_node_whose_timer_is_due_when_it_is_set_goes_on(tmp_path: Path) -> None:
+    """It once broke in every step from then on, and never told that it had lost its leadership."""
+
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        leader = await quorum.leader()
+        for number in range(50):
+            await leader.propose(b"c%d" % number, timeout_ms=5_000)
+        old = quorum.id_of(leader)
+        await quorum.stop(*(node_id for node_id in quorum.voters if node_id != old))
+        await quorum.until(lambda: (old, RaftRole.FOLLOWER, leader.term) in quorum.roles, "its loss is not told")
+        await quorum.until(lambda: leader.role is not RaftRole.LEADER, "it leads alone")
+
+    problems: list[dict[str, Any]] = []
+
+    def late_loop() -> asyncio.AbstractEventLoop:
+        loop = _LateLoop()
+        loop.set_exception_handler(lambda _, problem: problems.append(problem))
+        return loop
+
+    run_quorum(tmp_path, test, loop_factory=late_loop)
+    assert problems == []
+
+
+def test_a_node_ends_when_who_hears_of_its_roles_breaks(tmp_path: Path) -> None:
+    """Roles that nobody heard of would leave two controllers that think they are active."""
+
+    async def test(quorum: Quorum) -> None:
+        note = quorum._role_noter
+
+        def noter(node_id: NodeId) -> Callable[[RaftRole, int], None]:
+            def noted(role: RaftRole, term: int) -> None:
+                note(node_id)(role, term)
+                if role is RaftRole.LEADER:
+                    raise RuntimeError("no")
+
+            return noted
+
+        quorum._role_noter = noter  # type: ignore[method-assign]
+        await quorum.start()
+        await quorum.until(lambda: bool(quorum.failures), "it goes on")
+        node_id, error = quorum.failures[0]
+        assert str(error) == "no"
+        assert quorum.nodes[node_id].role is RaftRole.NON_VOTER
+        assert [role for each, role, _ in quorum.roles if each == node_id][-1] is RaftRole.FOLLOWER
+
+    run_quorum(tmp_path, test, nodes=1)
 
 
 def test_a_commit_takes_milliseconds(tmp_path: Path) -> None:
