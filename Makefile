@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench docs clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench contract-long docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ check: dev proto-check  ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+contract-long: dev  ## every Kafka client while brokers are killed, 45 times
+	KLAMM_CONTRACT_ROUNDS=15 $(BIN)/python -m pytest tests/contract/test_faults.py
 
 bench: dev  ## benchmarks, as a table
 	$(BIN)/python tests/benchmarks/run.py
