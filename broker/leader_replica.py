@@ -57,7 +57,7 @@ class LeaderReplica:
         if state.log_end_offset > state.high_watermark:
             self._uncommitted.append((state.log_end_offset, _SURELY_ENOUGH_BYTES))
         self.low_watermark_listeners: Final[dict[Callable[[], None], None]] = {}
-        self._follower_log_starts: Final[dict[BrokerId, Offset]] = {}
+        self.follower_log_starts: Final[dict[BrokerId, Offset]] = {}
         if state.under_min_isr:
             self.produces.decide_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
@@ -128,7 +128,7 @@ class LeaderReplica:
         """The least log start of all replicas on active brokers; -1 while one of them has not told its own."""
         active = self._partition.host.active_brokers
         starts = (
-            self._follower_log_starts.get(broker_id, UNKNOWN_OFFSET)
+            self.follower_log_starts.get(broker_id, UNKNOWN_OFFSET)
             for broker_id in self.state.followers
             if broker_id in active
         )
@@ -142,8 +142,8 @@ class LeaderReplica:
 
     def follower_log_start(self, broker_id: BrokerId, log_start_offset: Offset) -> None:
         """Where a follower's log begins."""
-        if self._follower_log_starts.get(broker_id) != log_start_offset:
-            self._follower_log_starts[broker_id] = log_start_offset
+        if self.follower_log_starts.get(broker_id) != log_start_offset:
+            self.follower_log_starts[broker_id] = log_start_offset
             for listener in tuple(self.low_watermark_listeners):
                 listener()
 

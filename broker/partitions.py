@@ -17,7 +17,7 @@ from ..cluster.image import MetadataImage
 from ..cluster.topic_config import TopicConfig
 from ..proto.errors import ErrorCode, KafkaStorageError
 from ..proto.identifiers import KAFKA_LISTENER, BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition
-from .leader_replica import PartitionKey
+from .leader_replica import LeaderReplica, PartitionKey
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager
 from .partition import Partition
@@ -27,7 +27,7 @@ from .replication.failed_replicas import FailedReplicas, FailingReplica, Missing
 from .replication.fetchers import Fetchers
 from .replication.isr import IsrProposal
 from .replication.isr_sender import IsrChanges
-from .replication.leader import IsrChanged, LeaderState
+from .replication.leader import IsrChanged
 from .replication.replication_service import ReplicationStreams
 from .replication.transport import GrpcReplicaTransport, ReplicaTransport
 
@@ -314,9 +314,10 @@ class Partitions:
                 logger.error("log_set_aside_failed partition=%s error=%s", key, error)
         return len(strays)
 
-    def preferred_read_replica(self, leader: LeaderState, rack: str, fetch_offset: Offset) -> BrokerId | None:
+    def preferred_read_replica(self, leader: LeaderReplica, rack: str, fetch_offset: Offset) -> BrokerId | None:
         """Which other replica a consumer in this rack should read from (KIP-392)."""
-        return preferred_read_replica(self._image, leader, rack, fetch_offset, KAFKA_LISTENER)
+        log_starts = leader.follower_log_starts
+        return preferred_read_replica(self._image, leader.state, log_starts, rack, fetch_offset, KAFKA_LISTENER)
 
     def why_absent(self, topic: str, topic_id: TopicId | None, number: int) -> ErrorCode:
         """Why this broker has no such replica: each answer sends the client for newer metadata (rule 15)."""

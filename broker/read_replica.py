@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..cluster.image import MetadataImage
 from ..proto.identifiers import BrokerId, Offset
 from .replication.leader import LeaderState
+from .replication.offsets import UNKNOWN_OFFSET
 
 
 def preferred_read_replica(
-    image: MetadataImage, leader: LeaderState, rack: str, fetch_offset: Offset, listener: str
+    image: MetadataImage,
+    leader: LeaderState,
+    log_starts: Mapping[BrokerId, Offset],
+    rack: str,
+    fetch_offset: Offset,
+    listener: str,
 ) -> BrokerId | None:
     """A member of the ISR in the consumer's rack that holds `fetch_offset`; None: the leader is the one to ask.
 
     Of several the one furthest ahead, as Apache Kafka's RackAwareReplicaSelector chooses. One out of the ISR is never
-    chosen: it may fall further and further behind.
+    chosen: it may fall further and further behind. Nor is one whose log begins later (`log_starts` has those that are
+    known): the consumer would be sent back and forth.
     """
     own = image.brokers.get(leader.broker_id)
     if own is not None and own.rack == rack:
@@ -23,7 +32,7 @@ def preferred_read_replica(
         broker = image.brokers.get(follower.broker_id)
         if (
             follower.broker_id not in leader.isr.committed
-            or follower.log_end_offset < fetch_offset
+            or not log_starts.get(follower.broker_id, UNKNOWN_OFFSET) <= fetch_offset <= follower.log_end_offset
             or broker is None
             or not broker.active
             or broker.rack != rack

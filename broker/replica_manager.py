@@ -297,7 +297,7 @@ class ReplicaManager:
             return FetchOutcome(found, found.message)
         partition, leader = found
         if leader is not None and fetch.rack:
-            replica = self._partitions.preferred_read_replica(leader.state, fetch.rack, request.fetch_offset)
+            replica = self._partitions.preferred_read_replica(leader, fetch.rack, request.fetch_offset)
             if replica is not None:
                 return _fetch_outcome(partition, preferred_read_replica=replica)
         diverging = _divergence(partition, request)

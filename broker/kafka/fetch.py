@@ -89,11 +89,13 @@ def _fetch_of(
             )
         )
     config = rooms.config
+    max_bytes = max(0, min(request.max_bytes, config.fetch_bytes_max, rooms.unsent_answers.bytes_left))
     fetch = Fetch(
         partitions,
         max_wait_ms=max(0, min(request.max_wait_ms, WAIT_MS_MAX)),
-        min_bytes=max(0, min(request.min_bytes, config.fetch_bytes_max)),
-        max_bytes=max(0, min(request.max_bytes, config.fetch_bytes_max, rooms.unsent_answers.bytes_left)),
+        # Who wants more than it may have at once would wait in vain; of nothing, though, there is always enough.
+        min_bytes=max(0, min(request.min_bytes, max(1, max_bytes))),
+        max_bytes=max_bytes,
         read_committed=request.read_committed,
         from_any_replica=context.api_version >= ANY_REPLICA,
         rack=request.rack_id if config.rack_aware_fetch else "",

@@ -16,6 +16,7 @@ from harness.record_batches import record_batch
 from kio.schema.errors import ErrorCode
 from klamm.broker.partition import Partition
 from klamm.broker.partition_request import PartitionProduce
+from klamm.proto.identifiers import BrokerId, Offset
 from klamm.proto.replication_pb2 import ReplicaPartitionData
 
 VERSIONS = versions_of("fetch")
@@ -254,6 +255,17 @@ def test_a_fetch_waits_for_enough_or_for_its_time(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_who_wants_more_than_it_may_have_does_not_wait_for_it(tmp_path: Path) -> None:
+    async def test(broker: OneBroker, client: KafkaClient) -> None:
+        await broker.create_topic("t", [1])
+        records = await fill(broker, "t", 0, b"x" * 1000)
+        async with asyncio.timeout(10):
+            response = await fetch(broker, client, {"t": {0: {}}}, wait_ms=60_000, min_bytes=5000, max_bytes=1000)
+        assert partitions_of(response)[0].records == records
+
+    run(tmp_path, test)
+
+
 def test_a_fetch_that_waits_ends_with_the_leadership_the_topic_or_the_client(tmp_path: Path) -> None:
     async def main() -> None:
         async with one_broker(tmp_path, racks=("", "")) as (broker, served):
@@ -380,6 +392,9 @@ def test_a_consumer_is_sent_to_a_replica_in_its_rack(tmp_path: Path, aware: bool
             leader.follower_fetched(number, epochs[number], end, 0)  # type: ignore[arg-type]
         assert await preferred("b") == 2
         assert await preferred("c") == 4  # further ahead than broker 3
+        leader.follower_log_start(BrokerId(2), Offset(1))
+        assert await preferred("b", wait_ms=0) == -1  # its log begins later
+        assert await preferred("b", 1) == 2
         assert await preferred("c", version=11) == 4
         assert [await preferred(rack, wait_ms=0) for rack in ("a", "", "nowhere")] == [-1] * 3
         broker.cluster.fence(2)
