@@ -81,6 +81,10 @@ def read_request(frame: bytearray, position: int, version: int) -> Request:
         request = _read_one_batch(frame, position, version)
         if request is not None:
             return request
+    return _read_any(frame, position, version)
+
+
+def _read_any(frame: bytearray, position: int, version: int) -> Request:
     flexible = version >= FLEXIBLE
     cursor = Cursor(frame, position)
     transactional_id = cursor.nullable_string(flexible)

@@ -6,15 +6,18 @@ import asyncio
 import logging
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import pytest
-from harness.kafka_client import KafkaClient, part
+from harness.kafka_client import KafkaClient, encode, part, request
 from harness.kafka_listener import OneBroker, one_broker, run_as_a_broker_does, soon
+from harness.kafka_messages import hostile
 from harness.kafka_rooms import versions_of
 from harness.record_batches import record_batch
 from kio.schema.errors import ErrorCode
+from klamm.broker.kafka.produce import _read_any, _read_one_batch
 
 SECOND = timedelta(seconds=1)
 VERSIONS = versions_of("produce")
@@ -273,3 +276,22 @@ def test_log_append_time_is_told(tmp_path: Path) -> None:
             assert own.log_append_time in (None, -1)
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("version", range(9, NEWEST + 1))
+def test_the_short_way_through_a_request_finds_what_the_long_one_finds(version: int) -> None:
+    random = Random(version)
+    naming = {"name": "a-topic"} if version < 13 else {"topic_id": UUID(int=7)}
+    taken = 0
+    for size in (61, 126, 127, 128, 200, 16_500):
+        partition = part("produce", version, "PartitionProduceData", index=3, records=bytes(size))
+        topic = part("produce", version, "TopicProduceData", partition_data=(partition,), **naming)
+        whole = encode(request("produce", version, transactional_id=None, acks=-1, timeout=SECOND, topic_data=(topic,)))
+        assert _read_one_batch(bytearray(b"head" + whole), 4, version) is not None
+        for data in hostile(whole[:100], random, 300):
+            frame = bytearray(b"head" + data + whole[100:])
+            short = _read_one_batch(frame, 4, version)
+            if short is not None:
+                taken += 1
+                assert short == _read_any(frame, 4, version)
+    assert taken > 50
