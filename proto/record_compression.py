@@ -16,6 +16,8 @@ from .record_batch import HEADER_SIZE, RecordBatchHeader
 DECOMPRESSED_BYTES_MAX: Final = 64 * 1024 * 1024
 """What the records of one batch may come to; clients make batches of some megabytes before they compress them."""
 
+_GZIP_MEMBERS_MAX: Final = 64
+"""Clients write one. Each costs a copy of what follows it, so a megabyte of empty ones would take seconds."""
 _XERIAL_MAGIC: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_SIZE: Final = 16
 _BLOCK_SIZE: Final = struct.Struct(">i")
@@ -56,6 +58,8 @@ def _gunzip(data: bytes, size_bytes_max: int) -> bytes:
     parts: list[bytes] = []
     left = size_bytes_max
     while data:  # a stream may have several members
+        if len(parts) >= _GZIP_MEMBERS_MAX:
+            raise CorruptRecordError(f"the records are more than {_GZIP_MEMBERS_MAX} gzip members")
         member = zlib.decompressobj(wbits=31)
         try:
             part = member.decompress(data, left + 1)

@@ -54,6 +54,12 @@ def test_plain_snappy_and_several_gzip_members_are_read() -> None:
         decompress(compress(b"one", 1) + compress(b"two", 1), 1, 5)
 
 
+def test_a_gzip_stream_of_very_many_members_is_refused() -> None:
+    assert decompress(compress(b"x", 1) * 64, 1, 1 << 20) == b"x" * 64
+    with pytest.raises(CorruptRecordError, match="more than 64 gzip members"):
+        decompress(compress(b"", 1) * 50_000, 1, 1 << 20)
+
+
 def test_an_unknown_codec_is_named() -> None:
     with pytest.raises(UnsupportedCompressionTypeError, match="compression 5"):
         decompress(b"x", 5, 10)
