@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
+from ...proto.errors import CorruptRecordError
 from ...proto.record_batch import (
     DELETE_HORIZON_FLAG,
     HEADER_SIZE,
@@ -36,6 +37,7 @@ _CRC: Final = struct.Struct(">I")
 _CRC_OFFSET: Final = 17
 _CRC_START: Final = 21
 _KEPT_FLAGS: Final = 0x38  # timestamp type, transactional, control
+_INT64_MAX: Final = 2**63 - 1
 
 
 class CleaningRules(NamedTuple):
@@ -67,9 +69,11 @@ def filter_batch(batch: bytes, header: RecordBatchHeader, rules: CleaningRules) 
     records = records_of(batch, header)
     kept, invalid, has_tombstones = _choose(batch, records, header, rules)
     kept_count = kept.count(1)
-    # A tombstone that this cleaning did not look at yet will get its horizon from the one that does.
+    # A tombstone that this cleaning did not look at yet will get its horizon from the one that does, and so does the
+    # whole batch: it has one horizon, and the time of a tombstone may not begin while what it deletes is still there.
     new_horizon = None
-    if has_tombstones and not header.attributes & DELETE_HORIZON_FLAG:
+    looked_at_whole = header.last_offset < rules.offsets.end_offset
+    if has_tombstones and looked_at_whole and not header.attributes & DELETE_HORIZON_FLAG:
         new_horizon = rules.now_ms + rules.delete_retention_ms
     if kept_count:
         if kept_count == count and new_horizon is None:
@@ -117,13 +121,16 @@ def _rewritten(header: RecordBatchHeader, records: bytes, kept: bytearray, new_h
     parts: list[bytes] = []
     base_timestamp = header.base_timestamp
     moved_ms = 0 if new_horizon is None else new_horizon - base_timestamp
-    newest = -1
+    newest, oldest = -1, base_timestamp
     for start, end in _places(records, kept):
-        newest = max(newest, base_timestamp + timestamp_delta_at(records, start))
+        timestamp = base_timestamp + timestamp_delta_at(records, start)
+        newest, oldest = max(newest, timestamp), min(oldest, timestamp)
         if moved_ms:
             parts.append(with_base_timestamp_moved(records, start, end, moved_ms))
         else:
             parts.append(records[start:end])
+    if newest > _INT64_MAX or oldest < -_INT64_MAX or oldest - base_timestamp - moved_ms < -_INT64_MAX:
+        raise CorruptRecordError(f"timestamps {oldest} to {newest} do not fit into a batch")
     if header.attributes & LOG_APPEND_TIME_FLAG:
         newest = header.max_timestamp  # it is every record's
     data = b"".join(parts)

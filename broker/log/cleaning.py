@@ -26,6 +26,7 @@ from .segment import CLEANED_SUFFIX, Segment, scan_batches
 
 _SLICE_S: Final = 0.002
 _WRITE_BYTES: Final = 1 << 20
+_PAUSE_MAX_S: Final = 0.1
 
 
 class CleaningAborted(Exception):
@@ -60,13 +61,16 @@ class Pace:
     _began_s: float = field(default_factory=time.monotonic)
     _bytes: int = 0
 
-    def worked(self, size_bytes: int) -> None:
-        """So many bytes were read or written since the last call."""
+    def worked(self, size_bytes: int, is_over: Callable[[], bool]) -> None:
+        """So many bytes were read or written since the last call. A long pause ends early once `is_over` says so."""
         self._bytes += size_bytes
         spent_s = time.monotonic() - self._began_s
         owed_s = self._bytes / self.bytes_per_second_max - spent_s
         if spent_s >= _SLICE_S or owed_s > _SLICE_S:
-            self.sleep(max(owed_s, min(spent_s, 5 * _SLICE_S)))
+            left_s = max(owed_s, min(spent_s, 5 * _SLICE_S))
+            while left_s > 0 and not is_over():
+                self.sleep(min(left_s, _PAUSE_MAX_S))
+                left_s -= _PAUSE_MAX_S
             self._bytes = 0
             self._began_s = time.monotonic()
 
@@ -98,7 +102,7 @@ class Cleaning:
                 header = check_batch(data, at)
                 yield data[at : at + header.size_bytes], header
                 position += header.size_bytes
-                self._pace.worked(header.size_bytes)
+                self._pace.worked(header.size_bytes, lambda: self.abort)
             if position < source.size:
                 raise CorruptRecordError(f"{source.path} ends early, at position {position} of {source.size}")
         finally:

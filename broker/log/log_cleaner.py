@@ -1,15 +1,16 @@
 """Compaction in the background: picks the log that needs it most, has it cleaned in a thread, swaps the result in.
 
-One log is cleaned at a time. A cleaning goes from the front of the log to where the map of keys was full or the dirty
-part ends; each run of segments that becomes one is swapped in by itself, so a crash repeats work but loses none. A log
-whose records cannot be read is left as it is until the next start: its old segments are still served.
+One log is cleaned at a time; one that fails is tried again later, after the others. A cleaning goes from the front of
+the log to where the map of keys was full or the dirty part ends; each run of segments that becomes one is swapped in by
+itself, so a crash repeats work but loses none. A log whose records cannot be read is left as it is until the next
+start: its old segments are still served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
@@ -60,6 +61,8 @@ class LogCleaner:
         self._remove_later = remove_later
         self._task: asyncio.Task[None] | None = None
         self._running: tuple[PartitionLog, Cleaning] | None = None
+        self._chosen: PartitionLog | None = None
+        self._failed: list[PartitionLog] = []  # since the last pause
 
     def start(self) -> None:
         """Begins the work on the running loop."""
@@ -83,17 +86,29 @@ class LogCleaner:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._config.backoff_ms / 1000)
-            try:
-                while await self.clean_filthiest():
-                    pass
-            except Exception as error:  # the outermost loop of the task: say it, and go on
-                logger.exception("log_cleaner_failed error=%r", error)
+            self._failed.clear()
+            failures = -1
+            while failures < len(self._failed):
+                failures = len(self._failed)
+                try:
+                    while await self.clean_filthiest(but=self._failed):
+                        pass
+                except Exception as error:  # the outermost loop of the task: say it, and go on
+                    logger.exception("log_cleaner_failed error=%r", error)
+                    self._blame(error)
+
+    def _blame(self, error: Exception) -> None:
+        """Nobody knows what went wrong with the log that was chosen, so it is not chosen again."""
+        log, self._chosen = self._chosen, None
+        if log is not None:
+            log.uncleanable = repr(error)
+            self._failed.append(log)
 
     # -- choosing
 
-    async def clean_filthiest(self) -> bool:
+    async def clean_filthiest(self, *, but: Collection[PartitionLog] = ()) -> bool:
         """Cleans the log with the largest dirty ratio of those that are due; False if none was, or it failed."""
-        due = [each for each in self._candidates() if each.cleanable.is_due(each.log.config)]
+        due = [each for each in self._candidates() if each.log not in but and each.cleanable.is_due(each.log.config)]
         if not due:
             return False
         filthiest = max(due, key=lambda each: (each.cleanable.overdue, each.cleanable.dirty_ratio))
@@ -124,9 +139,11 @@ class LogCleaner:
     # -- cleaning
 
     async def _clean_or_say_why_not(self, candidate: _Candidate) -> bool:
-        log = candidate.log
+        log = self._chosen = candidate.log
         try:
-            return await self._clean(log, candidate.cleanable)
+            cleaned = await self._clean(log, candidate.cleanable)
+            self._chosen = None
+            return cleaned
         except KafkaStorageError as error:
             logger.error("log_cleaning_failed partition=%s error=%s", log.topic_partition, error)
         except KafkaError as error:
@@ -136,6 +153,8 @@ class LogCleaner:
             )
         except OSError as error:
             logger.error("log_cleaning_failed partition=%s error=%s", log.topic_partition, error)
+        self._chosen = None
+        self._failed.append(log)
         return False
 
     async def _clean(self, log: PartitionLog, cleanable: Cleanable) -> bool:

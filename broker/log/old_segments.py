@@ -102,8 +102,8 @@ class OldSegments:
             self._deleted_files += self._snapshots.rename_deleted(old[0].base_offset + 1, snapshots_end)
             await asyncio.to_thread(self._file_system.sync_folder, self._directory)
             if self._swap is swap:
-                self._swap = None
                 self._deleted_files += swap.finish()
+                self._swap = None
                 self._names_unsynced = True
         except OSError as error:
             if self._swap is not swap:
@@ -128,7 +128,11 @@ class OldSegments:
         """Ends a swap that is under way, before the log is changed otherwise. :raises OSError: the disk failed."""
         swap, self._swap = self._swap, None
         if swap is not None:
-            self._deleted_files += swap.settle()
+            try:
+                self._deleted_files += swap.settle()
+            except OSError as error:  # half-way: only the next start can end it
+                self._fail(f"segments were not replaced: {error}")
+                raise
             self._names_unsynced = True
 
     def sync_names(self) -> None:
