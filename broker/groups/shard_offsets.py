@@ -61,9 +61,10 @@ class ShardOffsets:
         if entry is None or error is not ErrorCode.NONE:
             return _all(request, error)
         changes, records, errors = self._prepared(request)
-        if not records:
-            return OffsetCommitAnswer(tuple(errors))
         shard = self._shard
+        if not records:
+            shard.maybe_forget(entry)
+            return OffsetCommitAnswer(tuple(errors))
         ticket, future = shard.waiters.begin(lambda refusal: _all(request, refusal))
 
         def appended(end_offset: Offset) -> None:

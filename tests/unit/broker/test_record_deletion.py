@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
-from harness.record_batches import record_batch
+from harness.keyed_logs import keyed_batch
 from harness.simulated_cluster import SimulatedCluster
 from harness.virtual_loop import VirtualLoop, run_virtual
 from klamm.broker.record_deletion import RecordDeletion, RecordDeletionOutcome
@@ -43,7 +43,7 @@ async def topic_with_records(cluster: SimulatedCluster, count: int = 10, name: s
         )
     )
     for _ in range(count):
-        records = bytes(record_batch((b"value",), timestamps=cluster.now_ms))
+        records = bytes(keyed_batch(((b"key", b"value"),), timestamp=cluster.now_ms))
         await manager(cluster, 1).produce([PartitionProduce(name, None, 0, None, records)], -1, 1_000)
 
 

@@ -379,6 +379,15 @@ def test_offsets_of_a_deleted_topic_go_at_once_and_after_a_failover() -> None:
     run(scenario, topics={"t": 8, "u": 2})
 
 
+def test_a_commit_of_which_nothing_is_taken_makes_no_group() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        answer = await under_test.coordinator.commit_offsets(commit_request("g", {("t", 0): 1}, metadata="x" * 5_000))
+        assert answer.errors == (ErrorCode.OFFSET_METADATA_TOO_LARGE,)
+        assert await under_test.coordinator.list_groups((), ()) == (NONE, [])
+
+    run(scenario)
+
+
 def test_so_many_groups_and_no_more() -> None:
     async def scenario(under_test: CoordinatorUnderTest) -> None:
         coordinator = under_test.coordinator
