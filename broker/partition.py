@@ -286,7 +286,10 @@ class Partition:
         if isinstance(action, AppendRecords):
             self._append(data.records if answer.has_records else b"", answer, gaps=data.offset_gaps)
         elif isinstance(action, TruncateTo):
-            self._truncate_to(action.offset)
+            if self.log.is_whole_below(action.offset):
+                self._truncate_to(action.offset)
+            else:  # what is to be cut off has replaced records that the leader still has
+                self._start_over(answer.log_start_offset)
         elif isinstance(action, StartOverAt):
             self._start_over(action.offset)
         check_order(self.log.log_start_offset, self.high_watermark, self.log.log_end_offset)

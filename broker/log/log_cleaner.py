@@ -185,6 +185,7 @@ class LogCleaner:
             of_segment = {segment: source for (_, segment), source in zip(parts, sources, strict=True)}
             wanted = [each for each in parts if each[0].base_offset < offsets.end_offset]
             totals: list[CleanedBytes] = []
+            log.cleaned_by = Offset(max(log.cleaned_by, log.cleaned_to, offsets.end_offset))
             for group in group_segments(wanted, log.config):
                 run = [of_segment[segment] for segment in group]
                 cleaned = await self._clean_group(log, cleaning, group, run, offsets, truncations)

@@ -96,6 +96,7 @@ class PartitionLog:
         self.closed = False
         self.truncations = 0  # how often batches were cut off: whoever works on the side looks whether it has changed
         self.cleaned_to = Offset(0)
+        self.cleaned_by = Offset(0)  # what was left out was so for the sake of records below this offset
         self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
         self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
         self.on_flush_wanted: Callable[[PartitionLog], None] | None = None
@@ -363,6 +364,14 @@ class PartitionLog:
 
     # -- truncate and delete
 
+    def is_whole_below(self, offset: Offset) -> bool:
+        """False if records below `offset` may be missing for the sake of others from there on, as these replaced them.
+
+        To truncate to there is asked after an unclean election, or by a leader that has a gap there: nothing is cleaned
+        past the high watermark.
+        """
+        return offset >= max(self.cleaned_to, self.cleaned_by)
+
     def truncate_to(self, offset: Offset) -> None:
         """Removes `offset` and all after it (a batch that holds it goes whole). The epoch cache is cut in any case
         (rule 14).
@@ -429,6 +438,7 @@ class PartitionLog:
         self._snapshots.remove_all()
         self.producer_states.clear(offset)
         self._epochs.clear()
+        self.cleaned_by = Offset(0)
         self._flush_at = self._next_flush_offset()
         self._uncleaned_from(Offset(0))
         logger.info("log_restarted partition=%s start_offset=%d", self.topic_partition, offset)
