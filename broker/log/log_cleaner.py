@@ -27,7 +27,7 @@ from .partition_log import PartitionLog
 from .segment import Segment
 
 if TYPE_CHECKING:
-    from .cleaning import CleanedBytes, Cleaning, SourceFile
+    from .cleaning import CleanedBytes, Cleaning
     from .log_manager import LogManager
 
 logger = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ class LogCleaner:
         await asyncio.to_thread(import_module, ".cleaning", __package__)
         from .cleaning import Cleaning, CleaningAborted, Pace, SourceFile
 
+        if log.closed:
+            return False
         began_ms, truncations = self._clock.monotonic_ms(), log.truncations
         parts = [each for each in _facts(log) if each[0].base_offset < cleanable.end_offset]
         sources = [SourceFile(segment.path, segment.size, segment.base_offset) for _, segment in parts]
@@ -174,6 +176,7 @@ class LogCleaner:
         pace = Pace(self._config.io_max_bytes_per_second)
         cleaning = Cleaning(self._file_system, log.directory, log.config, pace, self._clock.wall_ms())
         self._running = (log, cleaning)
+        needed = [segment for _, segment in parts]
         try:
             log.offset_gaps.allow()
             keys_max = self._config.dedupe_buffer_size // BYTES_PER_KEY
@@ -185,18 +188,22 @@ class LogCleaner:
             of_segment = {segment: source for (_, segment), source in zip(parts, sources, strict=True)}
             wanted = [each for each in parts if each[0].base_offset < offsets.end_offset]
             totals: list[CleanedBytes] = []
+            # Once, for it takes its time: what producers send from now on is no concern of this cleaning.
+            producer_batches = log.producer_states.last_offsets()
             log.cleaned_by = Offset(max(log.cleaned_by, log.cleaned_to, offsets.end_offset))
             for group in group_segments(wanted, log.config):
+                needed = group
                 run = [of_segment[segment] for segment in group]
-                cleaned = await self._clean_group(log, cleaning, group, run, offsets, truncations)
+                work = asyncio.to_thread(cleaning.clean, run, offsets, producer_batches)
+                cleaned = await self._replace(log, group, await _to_the_end(work), truncations)
                 if cleaned is None:
                     return False
                 totals.append(cleaned)
         except CleaningAborted:
             return False
         except (KafkaError, OSError):
-            if log.closed or log.truncations != truncations:  # files that were cut or removed under the reader
-                return False
+            if log.closed or log.truncations != truncations or not log.segments.holds(needed):
+                return False  # files were cut or removed under the reader
             raise
         finally:
             self._running = None
@@ -206,18 +213,10 @@ class LogCleaner:
         _log_cleaned(log, cleanable, offsets, totals, self._clock.monotonic_ms() - began_ms)
         return offsets.end_offset > cleanable.first_dirty_offset
 
-    async def _clean_group(
-        self,
-        log: PartitionLog,
-        cleaning: Cleaning,
-        group: list[Segment],
-        run: list[SourceFile],
-        offsets: OffsetMap,
-        truncations: int,
+    async def _replace(
+        self, log: PartitionLog, group: list[Segment], cleaned: CleanedBytes, truncations: int
     ) -> CleanedBytes | None:
         """None if the log has changed meanwhile."""
-        producer_batches = log.producer_states.last_offsets()
-        cleaned = await _to_the_end(asyncio.to_thread(cleaning.clean, run, offsets, producer_batches))
         new = cleaned.segment
         if new is not None:
             if not await _to_the_end(log.replace_segments(group, new, truncations)):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from harness.keyed_logs import COMPACTED, TOPIC_ID, CleanedDisk, append_keyed, keyed_batch, records, run_in_line, table
 from klamm.broker.log.batch_filter import _signed
-from klamm.broker.log.cleaning import Pace
+from klamm.broker.log.cleaning import Cleaning, Pace
+from klamm.broker.log.offset_map import OffsetMap
 from klamm.broker.log.partition_log import PartitionLog
 from klamm.proto.identifiers import LeaderEpoch
 from klamm.proto.record_batch import HEADER_SIZE, parse_header
@@ -118,3 +120,23 @@ def test_a_pause_for_the_rate_ends_when_no_more_work_is_wanted() -> None:
     pauses.clear()
     Pace(bytes_per_second_max=1, sleep=pauses.append).worked(2, lambda: False)
     assert sum(pauses) == pytest.approx(2, abs=0.1)
+
+
+def test_retention_that_takes_what_is_being_cleaned_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = CleanedDisk(config=replace(COMPACTED, retention_ms=1_000))
+    fill(disk.log)
+    disk.flush()
+    map_offsets = Cleaning.map_offsets
+
+    def meanwhile(cleaning: Cleaning, *arguments: Any) -> OffsetMap:
+        offsets = map_offsets(cleaning, *arguments)
+        disk.log.delete_old_segments(disk.clock.wall_ms() + DAY_MS, disk.log.segments.active.base_offset)
+        return offsets
+
+    monkeypatch.setattr(Cleaning, "map_offsets", meanwhile)
+    assert not disk.clean()
+    assert disk.log.segment_count == 1
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert not [name for name in disk.disk.files if name.endswith((".cleaned", ".swap"))]
