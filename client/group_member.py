@@ -150,9 +150,8 @@ class GroupMember:
     async def prepared(self, *, lost: bool) -> None:
         """The user's thread has given up what it had to."""
         if self._topics.pattern is not None:
-            await (
-                self._topics.refresh()
-            )  # so that a new topic, which all members see sooner or later, costs one rebalance
+            # So that a new topic, which all members see sooner or later, costs one rebalance.
+            await self._topics.refresh()
         self._act(self._machine.prepared(lost=lost))
 
     def assignment(self) -> ConsumerProtocolAssignment:
@@ -270,7 +269,10 @@ class GroupMember:
         )
         try:
             for assignor in config.partition_assignment_strategy:
-                metadata = self._subscription(assignor).encode()
+                try:
+                    metadata = self._subscription(assignor).encode()
+                except Exception as error:  # as with `_share_out`: poll() tells of it
+                    raise KafkaError(f"assignor {assignor.name!r} failed: {error!r}") from error
                 request.protocols.append(pb.GroupProtocol(name=assignor.name, metadata=metadata))
             timeout_ms = config.max_poll_interval_ms + _JOIN_MARGIN_MS
             response: pb.JoinGroupResponse = await self._coordinator.call_patiently("JoinGroup", request, timeout_ms)

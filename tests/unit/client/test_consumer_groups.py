@@ -600,6 +600,24 @@ def test_an_assignor_of_ones_own() -> None:
     run(body)
 
 
+def test_a_subscription_that_an_assignor_cannot_make_is_told_by_poll() -> None:
+    class Broken(Assignor):
+        name = "broken"
+
+        def user_data(self, topics: Any) -> bytes | None:
+            raise ZeroDivisionError("oops")
+
+        def assign(self, partition_counts: Any, members: Any) -> dict[str, list[TopicPartition]]:
+            return {}
+
+    async def body(world: World) -> None:
+        consumer = await world.consumer("orders", partition_assignment_strategy=[Broken])
+        with pytest.raises(KafkaError, match="'broken' failed: ZeroDivisionError"):
+            await until(has(consumer, 1), consumer)
+
+    run(body)
+
+
 def test_topics_that_come_and_grow_are_noticed_and_patterns_followed() -> None:
     async def body(world: World) -> None:
         consumer = await world.consumer(metadata_max_age_ms=50)
