@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import failover
 import footprint
+import kafka_throughput
 import many_partitions
 import throughput
 from klamm.deploy.tables import print_table
@@ -30,6 +31,11 @@ BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
     "produce-small": throughput.produce_small,
     "consume": throughput.consume_large,
     "latency": throughput.latency,
+    "kafka-produce-small": kafka_throughput.produce_small,
+    "kafka-produce-large": kafka_throughput.produce_large,
+    "kafka-produce-replicated": kafka_throughput.produce_replicated,
+    "kafka-consume": kafka_throughput.consume,
+    "kafka-single-records": kafka_throughput.single_records,
 }
 EXTRAS: dict[str, Callable[[], list[Measurement]]] = {"many-partitions": many_partitions.create_and_fail_over}
 
