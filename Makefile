@@ -1,6 +1,7 @@
 # The two commands of a newcomer: `make cluster-up` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 VENV ?= .venv
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench contract-long docs clean
@@ -47,8 +48,9 @@ cluster-clean: run-env  ## removes the data, after asking
 demo-failover: run-env  ## kills brokers and controllers under load and checks that nothing is lost
 	@$(BIN)/klamm demo failover
 
+# A file's tests stay together: they share its cluster.
 test: dev  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 check: dev proto-check  ## lint, types, layers
 	$(BIN)/ruff check .
