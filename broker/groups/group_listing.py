@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from itertools import islice
 from typing import Final, TypeVar
 
 from ...proto.errors import ErrorCode
@@ -16,12 +17,16 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _SLICE: Final = 500
-"""Groups listed before others have their turn."""
+"""Groups listed, or asked for, before others have their turn."""
 
 
 async def ask_each(asked: Iterable[A], ask: Callable[[A], Awaitable[B]]) -> list[B]:
-    """The answers in the order of what is asked, gathered side by side."""
-    return list(await asyncio.gather(*(ask(each) for each in asked)))
+    """The answers in the order of what is asked, gathered side by side, but not all that a request may name at once."""
+    rest = iter(asked)
+    answers: list[B] = []
+    while some := list(islice(rest, _SLICE)):
+        answers += await asyncio.gather(*map(ask, some))
+    return answers
 
 
 async def list_shard(

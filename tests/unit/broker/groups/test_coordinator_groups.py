@@ -406,3 +406,17 @@ def test_a_record_that_names_a_member_twice_is_passed_over() -> None:
         assert await under_test.coordinator.list_groups((), ()) == (NONE, [])
 
     run(scenario)
+
+
+def test_others_have_their_turn_while_many_groups_are_described() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        names = [f"g{number}" for number in range(5_000)]
+        asked = asyncio.create_task(under_test.coordinator.describe_groups(names))
+        tasks = 0
+        while not asked.done():
+            tasks = max(tasks, len(asyncio.all_tasks()))
+            await asyncio.sleep(0)
+        assert tasks < 1_000
+        assert [group.group_id for group in await asked] == names
+
+    run(scenario)
