@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from ..proto.errors import ErrorCode
 from ..proto.identifiers import BrokerId, LeaderEpoch, Offset, TopicId
-from ..proto.record_batch import Buffer
+from ..proto.record_batch import Buffer, batches
 
 LATEST_TIMESTAMP: Final = -1
 EARLIEST_TIMESTAMP: Final = -2
@@ -87,6 +87,14 @@ class FetchOutcome(NamedTuple):
     def is_urgent(self) -> bool:
         """There is something to tell, records or not."""
         return bool(self.error) or self.diverging_epoch is not None or self.preferred_read_replica is not None
+
+    @property
+    def stops_short(self) -> bool:
+        """More is there, which the limits of the fetch or the end of a segment left out: waiting would not bring it."""
+        if not self.records or self.high_watermark is None:
+            return False
+        *_, (_, last) = batches(self.records)
+        return last.next_offset < self.high_watermark
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ class ReplicaManager:
         read_committed: bool = False,
         admit: Callable[[], Awaitable[None]] | None = None,
     ) -> list[FetchOutcome]:
-        """Reads up to the high watermark; waits for `min_bytes` unless there is something else to tell.
+        """Reads up to the high watermark; waits for `min_bytes` unless there is more already or else to tell.
 
         `admit` is awaited before each reading: whoever asks can be made to wait without holding what was read.
         """
@@ -258,7 +258,7 @@ class ReplicaManager:
             size_bytes >= fetch.min_bytes
             or fetch.max_wait_ms <= 0
             or not outcomes
-            or any(outcome.is_urgent for outcome in outcomes)
+            or any(outcome.is_urgent or outcome.stops_short for outcome in outcomes)
         ):
             return None
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

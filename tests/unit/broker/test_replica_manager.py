@@ -389,6 +389,27 @@ def test_a_fetch_waits_for_bytes_and_no_longer_than_asked() -> None:
     simulated(test)
 
 
+def test_a_fetch_that_its_limits_stop_short_does_not_wait_for_more() -> None:
+    """One batch is there and one more, and both are above max_bytes: each alone is below min_bytes."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        await produce(cluster, 1, b"x" * 40)
+        await produce(cluster, 1, b"y" * 40)
+        began = cluster.loop.time()
+        request = PartitionFetch("t", None, 0, None, Offset(0), 1 << 20)
+        [first] = await manager(cluster, 1).fetch([request], 60_000, 150, 150)
+        assert 0 < len(first.records) < 150
+        [limited] = await manager(cluster, 1).fetch([request._replace(partition_max_bytes=150)], 60_000, 200, 1 << 20)
+        assert limited.records == first.records
+        assert cluster.loop.time() - began < 1
+        last = asyncio.ensure_future(fetch(cluster, 1, 1, wait_ms=300, min_bytes=150))
+        assert 0 < len((await last).records) < 150
+        assert cluster.loop.time() - began >= 0.3  # of the last one there is no more
+
+    simulated(test)
+
+
 def test_a_fetch_that_is_given_up_leaves_nothing_behind() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await topic(cluster)
