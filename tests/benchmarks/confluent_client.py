@@ -1,6 +1,6 @@
 """confluent-kafka in a process of its own, for kafka_throughput.py: prints seconds and, when it consumes, bytes.
 
-python confluent_client.py produce SERVERS TOPIC COUNT SIZE ACKS
+python confluent_client.py produce SERVERS TOPIC COUNT PARTITIONS SIZE ACKS
 python confluent_client.py consume SERVERS TOPIC COUNT PARTITIONS
 """
 
@@ -12,20 +12,23 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 AT_ONCE = 1_000
+TO_ONE_PARTITION = 20  # as a sticky partitioner does, without librdkafka's second queue for records that have none yet
 QUEUED_MAX = 200_000
 
 
-def produce(servers: str, topic: str, count: int, size: int, acks: str) -> None:
-    """As many records as asked for, from the first to the last ack; a record that fails ends it."""
-    producer = Producer({"bootstrap.servers": servers, "acks": acks, "queue.buffering.max.messages": 2 * QUEUED_MAX})
+def produce(servers: str, topic: str, count: int, partitions: int, size: int, acks: str) -> None:
+    """As many records as asked for, from the first to the last ack. Whoever called counts what is in the topic."""
+    options = {"delivery.report.only.error": True, "queue.buffering.max.messages": 2 * QUEUED_MAX, "log_level": 4}
+    producer = Producer({"bootstrap.servers": servers, "acks": acks, **options})
     producer.produce(topic, b"warm")
     assert producer.flush(30) == 0
     batch = [{"value": b"x" * size}] * AT_ONCE
     began = time.monotonic()
-    for _ in range(count // AT_ONCE):
+    for number in range(count // AT_ONCE):
         while len(producer) > QUEUED_MAX:
             producer.poll(0.01)
-        assert producer.produce_batch(topic, batch) == AT_ONCE
+        partition = number // TO_ONE_PARTITION % partitions
+        assert producer.produce_batch(topic, batch, partition=partition) == AT_ONCE
     assert producer.flush(120) == 0
     print(time.monotonic() - began)
 
@@ -48,7 +51,7 @@ def main() -> None:
     """What the first argument says."""
     what, servers, topic, *rest = sys.argv[1:]
     if what == "produce":
-        produce(servers, topic, int(rest[0]), int(rest[1]), rest[2])
+        produce(servers, topic, int(rest[0]), int(rest[1]), int(rest[2]), rest[3])
     else:
         consume(servers, topic, int(rest[0]), int(rest[1]))
 

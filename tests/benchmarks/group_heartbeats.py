@@ -180,17 +180,18 @@ def resident_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def measure(cluster: LocalCluster, groups: int, size: int, seconds: float) -> None:
+async def measure(cluster: LocalCluster, groups: int, size: int, seconds: float) -> list[float]:
+    """How late each heartbeat was answered, in ms, from when it was due. None may be refused."""
     host, port = cluster.kafka_bootstrap_servers.split(":")
     async with AsyncExitStack() as stack:
         lines = [
             Line(await stack.enter_async_context(KafkaClient.connect(host, int(port))))
             for _ in range(max(CONNECTIONS, size))
         ]
-        await measure_over(lines, cluster, groups, size, seconds)
+        return await measure_over(lines, cluster, groups, size, seconds)
 
 
-async def measure_over(lines: list[Line], cluster: LocalCluster, groups: int, size: int, seconds: float) -> None:
+async def measure_over(lines: list[Line], cluster: LocalCluster, groups: int, size: int, seconds: float) -> list[float]:
     pid = cluster.pid_of(1)
     assert pid is not None
     found = await lines[0].call("find_coordinator", 2, key="g", key_type=0)
@@ -229,6 +230,8 @@ async def measure_over(lines: list[Line], cluster: LocalCluster, groups: int, si
     for line in beats:
         assert line.transport is not None
         line.transport.close()
+    assert not any(line.refused for line in beats)
+    return ordered
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def _produce(cluster: LocalCluster, size: int, records: int, *, acks: str, repli
     """Records per second, in a topic of its own. That all are there is asked of the brokers."""
     topic = f"topic-{run}"
     _create(cluster, topic, PARTITIONS, replication_factor)
-    (seconds,) = _client("produce", cluster, topic, records, size, acks)
+    (seconds,) = _client("produce", cluster, topic, records, PARTITIONS, size, acks)
     with Consumer(bootstrap_servers=cluster.bootstrap_servers) as consumer:
         partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         assert sum(consumer.end_offsets(partitions).values()) == records + 1

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import failover
 import footprint
+import kafka_connections
+import kafka_groups
 import kafka_throughput
 import many_partitions
 import throughput
@@ -36,6 +38,9 @@ BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
     "kafka-produce-replicated": kafka_throughput.produce_replicated,
     "kafka-consume": kafka_throughput.consume,
     "kafka-single-records": kafka_throughput.single_records,
+    "kafka-large-group": kafka_groups.large_group,
+    "kafka-many-groups": kafka_groups.many_groups,
+    "kafka-idle-connections": kafka_connections.idle,
 }
 EXTRAS: dict[str, Callable[[], list[Measurement]]] = {"many-partitions": many_partitions.create_and_fail_over}
 
