@@ -55,6 +55,12 @@ def servers(cluster: LocalCluster) -> str:
 
 
 @pytest.fixture
+def three_servers(klamm_cluster: LocalCluster) -> str:
+    """The Kafka addresses of the cluster of three, for what does not depend on how many brokers there are."""
+    return klamm_cluster.kafka_bootstrap_servers
+
+
+@pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A name that no other test has, for a topic or a group."""
     return re.sub(r"[^a-zA-Z0-9._-]", "-", request.node.name.removeprefix("test_"))[:80] + "-" + uuid.uuid4().hex[:8]

@@ -28,16 +28,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
-def test_idempotent_producer(klamm_cluster: object, name: str, compression: str | None) -> None:
-    servers = klamm_cluster.kafka_bootstrap_servers  # type: ignore[attr-defined]
-
+def test_idempotent_producer(three_servers: str, name: str, compression: str | None) -> None:
     async def main() -> None:
         async with AIOKafkaProducer(
-            bootstrap_servers=servers, enable_idempotence=True, compression_type=compression
+            bootstrap_servers=three_servers, enable_idempotence=True, compression_type=compression
         ) as producer:
             sent = await asyncio.gather(*[await producer.send(name, b"%d" % n, partition=0) for n in range(200)])
         assert [answer.offset for answer in sent] == list(range(200))
-        async with AIOKafkaConsumer(name, bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
+        async with AIOKafkaConsumer(name, bootstrap_servers=three_servers, auto_offset_reset="earliest") as consumer:
             assert await read(consumer, 200) == [b"%d" % n for n in range(200)]
 
     asyncio.run(main())

@@ -79,12 +79,12 @@ def test_delivery_callbacks_and_a_topic_that_comes_to_be(servers: str, name: str
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_idempotent_producer_with_each_compression(servers: str, name: str, compression: str) -> None:
-    create_topic(servers, name)
+def test_idempotent_producer_with_each_compression(three_servers: str, name: str, compression: str) -> None:
+    create_topic(three_servers, name)
     options = {"enable.idempotence": True, "compression.type": compression, "linger.ms": 5}
-    delivered = produce(servers, name, 2000, **options)
+    delivered = produce(three_servers, name, 2000, **options)
     assert [message.offset() for message in delivered] == list(range(2000))
-    consumer = consumer_of(servers, name)
+    consumer = consumer_of(three_servers, name)
     consumer.assign([TopicPartition(name, 0, 1990)])
     assert values(read_confluent(consumer, 10)) == list(range(1990, 2000))
     consumer.close()
@@ -156,22 +156,22 @@ def test_cooperative_sticky_keeps_what_stays(servers: str, name: str) -> None:
     second.close()
 
 
-def test_offsets_for_times_and_latest(servers: str, name: str) -> None:
-    create_topic(servers, name)
-    producer = Producer({"bootstrap.servers": servers})
+def test_offsets_for_times_and_latest(three_servers: str, name: str) -> None:
+    create_topic(three_servers, name)
+    producer = Producer({"bootstrap.servers": three_servers})
     for number in range(10):
         producer.produce(name, b"%d" % number, timestamp=1_700_000_000_000 + 1_000 * number)
     producer.flush(30)
-    consumer = consumer_of(servers, name)
+    consumer = consumer_of(three_servers, name)
     asked = [TopicPartition(name, 0, 1_700_000_004_500)]
     assert consumer.offsets_for_times(asked, timeout=10)[0].offset == 5
     consumer.close()
 
 
-def test_an_unknown_partition_is_an_error_of_the_message(servers: str, name: str) -> None:
-    create_topic(servers, name)
+def test_an_unknown_partition_is_an_error_of_the_message(three_servers: str, name: str) -> None:
+    create_topic(three_servers, name)
     errors: list[KafkaError | None] = []
-    producer = Producer({"bootstrap.servers": servers, "message.timeout.ms": 5_000})
+    producer = Producer({"bootstrap.servers": three_servers, "message.timeout.ms": 5_000})
     producer.produce(name, b"value", partition=7, on_delivery=lambda error, _: errors.append(error))
     producer.flush(10)
     assert errors[0] is not None

@@ -47,14 +47,14 @@ def test_partitions_keys_timestamps_and_headers(servers: str, name: str) -> None
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
-def test_compression(servers: str, name: str, compression: str) -> None:
-    producer = KafkaProducer(bootstrap_servers=servers, compression_type=compression, linger_ms=20)
+def test_compression(three_servers: str, name: str, compression: str) -> None:
+    producer = KafkaProducer(bootstrap_servers=three_servers, compression_type=compression, linger_ms=20)
     values = [b"%d " % number * 100 for number in range(200)]
     for value in values:
         producer.send(name, value)
     producer.flush()
     producer.close()
-    assert [record.value for record in read_from_start(servers, name, 200)] == values
+    assert [record.value for record in read_from_start(three_servers, name, 200)] == values
 
 
 @pytest.mark.parametrize("acks", [0, 1, "all"])
@@ -79,21 +79,21 @@ def test_idempotent_producer(servers: str, name: str) -> None:
     producer.close()
 
 
-def test_log_append_time(servers: str, name: str) -> None:
-    create_topic(servers, name, **{"message.timestamp.type": "LogAppendTime"})
-    producer = KafkaProducer(bootstrap_servers=servers)
+def test_log_append_time(three_servers: str, name: str) -> None:
+    create_topic(three_servers, name, **{"message.timestamp.type": "LogAppendTime"})
+    producer = KafkaProducer(bootstrap_servers=three_servers)
     sent = producer.send(name, b"value", timestamp_ms=1_000).get(timeout=10)
     producer.close()
     assert sent.timestamp > 1_000_000_000_000
-    record = read_from_start(servers, name, 1)[0]
+    record = read_from_start(three_servers, name, 1)[0]
     assert (record.timestamp, record.timestamp_type) == (sent.timestamp, 1)
 
 
-def test_a_record_that_is_too_large_is_refused(servers: str, name: str) -> None:
+def test_a_record_that_is_too_large_is_refused(three_servers: str, name: str) -> None:
     from kafka.errors import MessageSizeTooLargeError
 
-    create_topic(servers, name, **{"max.message.bytes": "1000"})
-    producer = KafkaProducer(bootstrap_servers=servers, retries=0, enable_idempotence=False)
+    create_topic(three_servers, name, **{"max.message.bytes": "1000"})
+    producer = KafkaProducer(bootstrap_servers=three_servers, retries=0, enable_idempotence=False)
     with pytest.raises(MessageSizeTooLargeError):
         producer.send(name, b"x" * 2000).get(timeout=10)
     assert producer.send(name, b"x").get(timeout=10).offset == 0
@@ -101,12 +101,12 @@ def test_a_record_that_is_too_large_is_refused(servers: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", [(0, 11), (1, 0), (2, 0), (2, 6), (2, 8), (3, 9), (4, 0)])
-def test_settings_for_the_version_of_a_broker(servers: str, name: str, version: tuple[int, ...]) -> None:
+def test_settings_for_the_version_of_a_broker(three_servers: str, name: str, version: tuple[int, ...]) -> None:
     """Programs name the broker's version; api_version=(2, 13) of the tutorials is no version of Kafka."""
-    producer = KafkaProducer(bootstrap_servers=servers, api_version=version)
+    producer = KafkaProducer(bootstrap_servers=three_servers, api_version=version)
     assert producer.send(name, b"value").get(timeout=10).offset == 0
     producer.close()
-    assert read_from_start(servers, name, 1, api_version=version, group_id=name)[0].value == b"value"
+    assert read_from_start(three_servers, name, 1, api_version=version, group_id=name)[0].value == b"value"
 
 
 def test_api_version_of_the_tutorials(servers: str, name: str) -> None:

@@ -37,10 +37,10 @@ def test_list(servers: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_produce_and_consume(servers: str, name: str, codec: str) -> None:
+def test_produce_and_consume(three_servers: str, name: str, codec: str) -> None:
     lines = [f"key{n}:value {n}" for n in range(50)]
-    kcat(servers, "-P", "-t", name, "-K", ":", "-z", codec, given="\n".join(lines) + "\n")
-    shown = kcat(servers, "-C", "-t", name, "-e", "-q", "-o", "beginning", "-f", "%k:%s\n")
+    kcat(three_servers, "-P", "-t", name, "-K", ":", "-z", codec, given="\n".join(lines) + "\n")
+    shown = kcat(three_servers, "-C", "-t", name, "-e", "-q", "-o", "beginning", "-f", "%k:%s\n")
     assert shown.splitlines() == lines
 
 

@@ -100,11 +100,15 @@ def test_up_status_down_up_clean(shell: Shell) -> None:
     first = shell.up()
     for name in ("controller-1", "controller-3", "broker-1", "broker-3", str(shell.broker_port), "running, leader"):
         assert name in first
+    kafka = [f"127.0.0.1:{shell.kafka_port + step}" for step in range(3)]
+    assert ",".join(kafka) in first
+    assert all(first.count(address) == 2 for address in kafka), "in the table, and to copy"
     assert "was up already" in shell.up()
     with Producer(bootstrap_servers=shell.bootstrap_servers) as producer:
         assert producer.send("kept", b"record").get(timeout=20).offset == 0
     status = shell.status()
     assert status["healthy"], status
+    assert status["kafka_bootstrap_servers"] == ",".join(kafka)
     assert "kept" in shell.run("status")
     assert "still up" in shell.run("clean", "--yes", code=1)
     down = shell.run("down")
