@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
+from harness.kafka_clients import wait_until_known_everywhere
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -139,6 +140,7 @@ def test_one_group_holds_members_of_three_libraries(
 ) -> None:
     with Admin(bootstrap_servers=klamm_cluster.bootstrap_servers) as admin:
         admin.create_topics([NewTopic(name, PARTITIONS)])
+    wait_until_known_everywhere(klamm_cluster)
     partitions = [(name, partition) for partition in range(PARTITIONS)]
     mixed = Mixed(klamm_cluster, name, strategy)
     values = [b"%d" % number for number in range(120)]

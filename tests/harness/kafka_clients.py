@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
+from klamm.deploy.local import LocalCluster
 
 READ_SECONDS_MAX = 30.0
 
@@ -21,6 +22,18 @@ def create_topic(servers: str, topic: str, partitions: int = 1, **config: str) -
     admin = AdminClient({"bootstrap.servers": servers})
     new = NewTopic(topic, num_partitions=partitions, config=config)
     admin.create_topics([new], operation_timeout=20)[topic].result(timeout=30)
+
+
+def wait_until_known_everywhere(cluster: LocalCluster) -> None:
+    """Until every broker has replayed what any broker has: kafka-python, leading a group, does not ask again for the
+    metadata of a topic that the broker it asked had not heard of yet."""
+    target = max(_metadata_end_offsets(cluster))
+    wait_for(lambda: min(_metadata_end_offsets(cluster)) >= target)
+
+
+def _metadata_end_offsets(cluster: LocalCluster) -> list[int]:
+    answers = [cluster.observer.ask_broker(spec) for spec in cluster.layout.brokers]
+    return [-1 if answer is None else answer.metadata_end_offset for answer in answers]
 
 
 def read(consumer: KafkaConsumer, count: int) -> list[Any]:
