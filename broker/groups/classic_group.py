@@ -147,13 +147,9 @@ class ClassicGroup:
 
     def _check_sync(self, request: SyncRequest) -> ErrorCode:
         rebalance = self._rebalance
-        if rebalance.state is GroupState.DEAD:
-            return ErrorCode.COORDINATOR_NOT_AVAILABLE
-        error = rebalance.members.check(request.member_id, request.group_instance_id)
+        error = self._check_member(request)
         if error is not ErrorCode.NONE:
             return error
-        if request.generation_id != rebalance.generation_id:
-            return ErrorCode.ILLEGAL_GENERATION
         if _differ(request.protocol_type, rebalance.protocol_type):
             return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         if _differ(request.protocol_name, rebalance.protocol_name):
@@ -162,16 +158,22 @@ class ClassicGroup:
             return ErrorCode.REBALANCE_IN_PROGRESS
         return ErrorCode.NONE
 
-    def heartbeat(self, request: HeartbeatRequest, now_ms: int) -> ErrorCode:
-        """Costs the same whatever the size of the group."""
+    def _check_member(self, request: SyncRequest | HeartbeatRequest) -> ErrorCode:
+        """Is it a member, and of the current generation?"""
         rebalance = self._rebalance
         if rebalance.state is GroupState.DEAD:
             return ErrorCode.COORDINATOR_NOT_AVAILABLE
         error = rebalance.members.check(request.member_id, request.group_instance_id)
         if error is not ErrorCode.NONE:
             return error
-        if request.generation_id != rebalance.generation_id:
-            return ErrorCode.ILLEGAL_GENERATION
+        return ErrorCode.NONE if request.generation_id == rebalance.generation_id else ErrorCode.ILLEGAL_GENERATION
+
+    def heartbeat(self, request: HeartbeatRequest, now_ms: int) -> ErrorCode:
+        """Costs the same whatever the size of the group."""
+        rebalance = self._rebalance
+        error = self._check_member(request)
+        if error is not ErrorCode.NONE:
+            return error
         member = rebalance.members[request.member_id]
         if not member.is_new:
             rebalance.touch(member, now_ms)

@@ -48,7 +48,8 @@ class PythonMember:
     def _run(self) -> None:
         try:
             while not self._ends.is_set():
-                for records in self._consumer.poll(50).values():
+                # Not shorter: a poll that runs out in the middle of a join makes kafka-python forget the join.
+                for records in self._consumer.poll(500).values():
                     self.values.update(record.value for record in records)
                 self.owned = frozenset((one.topic, one.partition) for one in self._consumer.assignment())
         except BaseException as failure:  # noqa: BLE001  # `close` tells of it
