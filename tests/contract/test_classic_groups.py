@@ -48,7 +48,8 @@ class PythonConsumer:
 
     def _poll(self) -> None:
         while not self._ends.is_set():
-            self._consumer.poll(50)
+            # Not shorter: a poll that runs out in the middle of a join makes kafka-python forget the join.
+            self._consumer.poll(500)
             self.owned = frozenset((one.topic, one.partition) for one in self._consumer.assignment())
         self._consumer.close()
         self.owned = frozenset()
