@@ -287,8 +287,12 @@ class RaftNode:
             if loop.time() < self._timer_due_s <= due:
                 return  # it fires early and is armed anew: cheaper than a new timer for each message
             self._timer.cancel()
-        self._timer = loop.call_at(due, self._step)
+        self._timer = loop.call_at(due, self._timer_fired)
         self._timer_due_s = due
+
+    def _timer_fired(self) -> None:
+        self._timer = None  # by the loop's clock it may come too early: uvloop rounds to milliseconds
+        self._step()
 
     def _fail(self, error: Exception) -> None:
         what = "broken invariant" if isinstance(error, InvariantError) else type(error).__name__
