@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
+from harness.kafka_clients import poll_patiently
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
 from klamm.deploy.local import LocalCluster
@@ -48,8 +49,7 @@ class PythonConsumer:
 
     def _poll(self) -> None:
         while not self._ends.is_set():
-            # Not shorter: a poll that runs out in the middle of a join makes kafka-python forget the join.
-            self._consumer.poll(500)
+            poll_patiently(self._consumer)
             self.owned = frozenset((one.topic, one.partition) for one in self._consumer.assignment())
         self._consumer.close()
         self.owned = frozenset()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import pytest
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
-from harness.kafka_clients import wait_until_known_everywhere
+from harness.kafka_clients import poll_patiently, wait_until_known_everywhere
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -40,6 +42,9 @@ class PythonMember:
         self.owned: frozenset[Partition] = frozenset()
         self.failure: BaseException | None = None
         self._consumer = consumer
+        self._poll: Callable[[], dict[Any, list[Any]]] = (
+            partial(poll_patiently, consumer) if isinstance(consumer, KafkaConsumer) else partial(consumer.poll, 500)
+        )
         self._ends = threading.Event()
         consumer.subscribe([topic], listener=listener)
         self._thread = threading.Thread(target=self._run)
@@ -48,8 +53,7 @@ class PythonMember:
     def _run(self) -> None:
         try:
             while not self._ends.is_set():
-                # Not shorter: a poll that runs out in the middle of a join makes kafka-python forget the join.
-                for records in self._consumer.poll(500).values():
+                for records in self._poll().values():
                     self.values.update(record.value for record in records)
                 self.owned = frozenset((one.topic, one.partition) for one in self._consumer.assignment())
         except BaseException as failure:  # noqa: BLE001  # `close` tells of it

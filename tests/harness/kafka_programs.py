@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaException, Producer
+from harness.kafka_clients import poll_patiently
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError as KafkaPythonError
 from klamm.client import Consumer as KlammConsumer
@@ -176,7 +177,7 @@ class KafkaPythonConsuming(Consuming):
 
     def work(self) -> None:
         while not self._stopping.is_set():
-            batches = self._consumer.poll(timeout_ms=500)
+            batches = poll_patiently(self._consumer)
             for records in batches.values():
                 for record in records:
                     self.note(record.partition, record.offset, record.value)
