@@ -1,7 +1,7 @@
 """`python -m klamm.broker --config F`: one broker, until SIGTERM or SIGINT.
 
-Prints one line on stdout when it serves; logs go to stderr. Exit codes: 0 stopped in order, 1 failure, 2 bad
-configuration.
+Prints one line on stdout when it serves; logs go to stderr. SIGUSR1 writes to the log how many tasks and objects there
+are. Exit codes: 0 stopped in order, 1 failure, 2 bad configuration.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cluster.log_format import LineFormatter
+from ..cluster.task_census import census
 from ..proto.errors import KafkaConfigurationError, KafkaError
 from .config import BrokerConfig
 
@@ -59,6 +60,7 @@ async def _run(config: BrokerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.request_stop)
+    loop.add_signal_handler(signal.SIGUSR1, _log_census)
     code = 0
     try:
         serving = await _start_or_stop(server)
@@ -77,6 +79,11 @@ async def _run(config: BrokerConfig) -> int:
         logger.critical("broker_failed_while_stopping node=%d", config.node_id, exc_info=server.failure)
         code = 1
     return code
+
+
+def _log_census() -> None:
+    kinds = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks()]
+    logger.info("census %s", census(kinds, sys.getallocatedblocks()))
 
 
 async def _start_or_stop(server: BrokerServer) -> ServingAt | None:

@@ -69,6 +69,12 @@ REPLICA_LAG_MS = NodeConfigKey(
 CONTROLLED_SHUTDOWN_MS = NodeConfigKey(
     "controlled.shutdown.timeout.ms", parse_int(minimum=0), 30_000, "how long a stopping broker hands over leadership"
 )
+RETENTION_CHECK_MS = NodeConfigKey(
+    "log.retention.check.interval.ms",
+    parse_int(minimum=1),
+    300_000,
+    "how often is looked for segments that retention deletes",
+)
 AUTO_CREATE = NodeConfigKey(
     "auto.create.topics.enable", parse_bool, True, "whether a topic comes to be when it is first used"
 )
@@ -119,6 +125,7 @@ _KEYS: Final = (
     HEARTBEAT_MS,
     REPLICA_LAG_MS,
     CONTROLLED_SHUTDOWN_MS,
+    RETENTION_CHECK_MS,
     AUTO_CREATE,
     REQUEST_BYTES_MAX,
     QUEUED_REQUEST_BYTES_MAX,
@@ -170,6 +177,7 @@ class BrokerConfig:
     heartbeat_interval_ms: int
     replica_lag_time_max_ms: int
     controlled_shutdown_timeout_ms: int
+    retention_check_interval_ms: int
     auto_create_topics: bool
     fetch_bytes_max: int
     fetch_sessions_max: int
@@ -205,6 +213,7 @@ class BrokerConfig:
             heartbeat_interval_ms=values[HEARTBEAT_MS],
             replica_lag_time_max_ms=values[REPLICA_LAG_MS],
             controlled_shutdown_timeout_ms=values[CONTROLLED_SHUTDOWN_MS],
+            retention_check_interval_ms=values[RETENTION_CHECK_MS],
             auto_create_topics=values[AUTO_CREATE],
             fetch_bytes_max=values[FETCH_BYTES_MAX],
             fetch_sessions_max=values[FETCH_SESSIONS_MAX],

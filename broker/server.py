@@ -87,7 +87,9 @@ class BrokerServer:
             config.log_dir,
             node_id=config.node_id,
             clock=self._clock,
-            config=LogManagerConfig(cleaner=config.log_cleaner),
+            config=LogManagerConfig(
+                retention_check_interval_ms=config.retention_check_interval_ms, cleaner=config.log_cleaner
+            ),
         )
         self._has_log = True
         self._grpc = grpc.aio.server(options=_GRPC_OPTIONS)

@@ -23,6 +23,7 @@ def test_the_defaults_listen_on_loopback(tmp_path: Path) -> None:
     assert config.listen == ("127.0.0.1", 9192)
     assert config.advertised is None
     assert config.heartbeat_interval_ms == 500
+    assert config.retention_check_interval_ms == 300_000
     assert config.topic_defaults == {}
 
 
@@ -40,6 +41,7 @@ def test_cluster_wide_topic_defaults_may_stand_in_the_file(tmp_path: Path) -> No
         ("listeners=HTTP://127.0.0.1:80", "unknown listener HTTP"),
         ("listeners=127.0.0.1:80", "listeners"),
         ("broker.heartbeat.interval.ms=0", "between 10 and 60000"),
+        ("log.retention.check.interval.ms=0", "between 1 and"),
         ("num.partitions=3", "num.partitions"),
         ("nonsense", "not key=value"),
     ],
