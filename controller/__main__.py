@@ -2,8 +2,8 @@
 
 Prints one line when it serves: `READY node=controller-<id> pid=<pid> grpc=<host>:<port>`. Logs go to stderr. SIGTERM
 and SIGINT stop it in order; SIGUSR1 writes to the log how many tasks and objects there are. Exit code 0: stopped in
-order; 1: it failed; 2: the configuration, the port or the data folder needs a human, and one line on stderr says what to
-do.
+order; 1: it failed; 2: the configuration, the port or the data folder needs a human, and one line on stderr says what
+to do.
 """
 
 from __future__ import annotations
