@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.simulated_cluster import SimulatedBroker, SimulatedCluster
 from klamm.broker.log.partition_log import PartitionLog
 from klamm.broker.partition import Partition
@@ -35,6 +33,7 @@ class Oracles:
         self._leaders: dict[tuple[TopicIdPartition, int], int] = {}
         self._epochs: dict[tuple[int, TopicIdPartition, int], int] = {}
         self._high_watermarks: dict[tuple[int, TopicIdPartition, int, int], tuple[int, bool]] = {}
+        self._partition_epochs: dict[tuple[int, TopicIdPartition, int, int], int] = {}
         self.acked: dict[TopicIdPartition, dict[int, bytes]] = {}
         self.consumed: dict[TopicIdPartition, dict[int, bytes]] = {}
         self.truncations = 0
@@ -84,16 +83,18 @@ class Oracles:
             assert high_watermark == before, "rule 6: a high watermark moved under min ISR"
         self._high_watermarks[key] = (high_watermark, state.under_min_isr)
         self._partition_epochs[key] = state.isr.partition_epoch
+        proposed = {} if state.isr.pending is None else dict(state.isr.pending.broker_epochs)
         for member in state.isr.maximal:
             log = self._log_of(member, tp)
-            if log is not None and self._holds_its_word(member, broker.image):
+            # A proposal is for one incarnation: what another has on its disk is no word that the first gave.
+            joins_as = None if member in state.isr.committed else proposed.get(member)
+            lost = joins_as is not None and joins_as <= self._cluster.brokers[member].lost_data_in_epoch
+            if log is not None and not lost and self._holds_its_word(member, broker.image):
                 assert high_watermark <= log.log_end_offset, f"rule 5: {partition} is past the log end of {member}"
         latest = partition.log.epoch_cache.latest_epoch
         assert latest == epoch or partition.failure is not None, "rule 13: a leader without its epoch in the cache"
 
-    _partition_epochs: dict[Any, int] = {}  # noqa: RUF012  # keys hold ids of live objects of this run only
-
-    def _seen(self, key: Any) -> int:
+    def _seen(self, key: tuple[int, TopicIdPartition, int, int]) -> int:
         return self._partition_epochs.get(key, -1)
 
     def _log_of(self, broker_id: int, tp: TopicIdPartition) -> PartitionLog | None:
