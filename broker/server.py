@@ -33,6 +33,7 @@ from .grpc_service import BrokerService
 from .kafka.listener import KafkaListener
 from .kafka.rooms import KafkaRooms, fetch_sessions
 from .lifecycle import BrokerLifecycle, Registration
+from .log.file_system import FileSystem
 from .log.log_manager import LogManager, LogManagerConfig
 from .metadata_follower import MetadataFollower
 from .producer_ids import ProducerIds
@@ -65,8 +66,10 @@ class ServingAt(NamedTuple):
 class BrokerServer:
     """Lives on one event loop: `start`, then `wait_for_stop` until told, then `stop`."""
 
-    def __init__(self, config: BrokerConfig) -> None:
+    def __init__(self, config: BrokerConfig, *, file_system: FileSystem | None = None) -> None:
+        """`file_system` stands in for the disk in simulations."""
         self._config = config
+        self._file_system = file_system
         self._clock = SystemClock()
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
@@ -90,6 +93,7 @@ class BrokerServer:
             config=LogManagerConfig(
                 retention_check_interval_ms=config.retention_check_interval_ms, cleaner=config.log_cleaner
             ),
+            file_system=self._file_system,
         )
         self._has_log = True
         self._grpc = grpc.aio.server(options=_GRPC_OPTIONS)

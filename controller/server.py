@@ -20,6 +20,7 @@ from ..proto.identifiers import GRPC_MESSAGE_BYTES_MAX, NodeId
 from ..proto.raft_pb2_grpc import add_RaftServicer_to_server
 from .active_controller import ActiveController, TopicDefaults
 from .config import ControllerConfig
+from .file_system import FileSystem
 from .leader_balance import keep_balanced
 from .metadata_log import MetadataLog
 from .raft_node import RaftNode
@@ -53,8 +54,18 @@ class PortError(Exception):
 class ControllerServer:
     """Start it once; it runs until it is stopped."""
 
-    def __init__(self, config: ControllerConfig, clock: Clock, on_failure: Callable[[Exception], None]) -> None:
-        """`on_failure` is told when the controller's state can no longer be trusted: the process must end."""
+    def __init__(
+        self,
+        config: ControllerConfig,
+        clock: Clock,
+        on_failure: Callable[[Exception], None],
+        *,
+        file_system: FileSystem | None = None,
+    ) -> None:
+        """`on_failure` is told when the controller's state can no longer be trusted: the process must end.
+
+        `file_system` stands in for the disk in simulations.
+        """
         self._config = config
         self._clock = clock
         self._on_failure = on_failure
@@ -75,6 +86,7 @@ class ControllerServer:
             config=config.raft,
             on_role_change=lambda role, term: self._controller.role_changed(role, term),
             on_failure=on_failure,
+            file_system=file_system,
         )
         self._sessions = SessionDriver(
             clock=clock,

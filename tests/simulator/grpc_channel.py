@@ -1,0 +1,312 @@
+"""The client's half of gRPC over the simulated network: what `grpc.aio.insecure_channel` gives, as far as Klamm uses it.
+
+Its errors, and the words in which calls end, are those of grpc.aio 1.x: `AioRpcError` with a status, `InvalidStateError`
+for a write to a call that is over, `EOF` at the end of a stream. tests/unit/test_simulated_grpc.py holds both to the
+same expectations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from simulator.network import End, Network
+from simulator.process import Process
+
+_BACKOFF_S: Final = 0.1
+_OVER: Final = "RPC already finished."
+
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+
+class SimulatedChannel:
+    """Connects when it is first used, and again after a pause when that fails or the connection breaks."""
+
+    def __init__(self, network: Network, process: Process, target: str) -> None:
+        self._network = network
+        self._process = process
+        host, _, port = target.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._end: End | None = None
+        self._connecting: asyncio.Task[End] | None = None
+        self._failed_at_s = -1e9
+        self._failure = ""
+        self._calls: dict[int, Call] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    # --- as grpc.aio.Channel ---------------------------------------------------------------------------------
+
+    def unary_unary(self, path: str, *codec: Any, **options: Any) -> Callable[..., Call]:
+        return self._method(path, False, False, codec, options)
+
+    def unary_stream(self, path: str, *codec: Any, **options: Any) -> Callable[..., Call]:
+        return self._method(path, False, True, codec, options)
+
+    def stream_unary(self, path: str, *codec: Any, **options: Any) -> Callable[..., Call]:
+        return self._method(path, True, False, codec, options)
+
+    def stream_stream(self, path: str, *codec: Any, **options: Any) -> Callable[..., Call]:
+        return self._method(path, True, True, codec, options)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Cancels what is under way."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for call in list(self._calls.values()):
+            call.end(grpc.StatusCode.CANCELLED, "Channel closed.")
+        if self._end is not None:
+            self._end.close()
+            self._end = None
+
+    async def __aenter__(self) -> SimulatedChannel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- for calls -------------------------------------------------------------------------------------------
+
+    def _method(
+        self, path: str, requests: bool, responses: bool, codec: tuple[Any, ...], options: dict[str, Any]
+    ) -> Callable[..., Call]:
+        given = dict(zip(("request_serializer", "response_deserializer"), codec, strict=False)) | options
+        serializer, deserializer = given["request_serializer"], given["response_deserializer"]
+
+        def begin(request: Any = None, *, timeout: float | None = None, metadata: Any = (), **_: Any) -> Call:
+            if self._closed:
+                raise grpc.aio.UsageError("Channel is closed.")
+            call = Call(self, next(self._numbers), path, requests, responses, serializer, deserializer)
+            self._calls[call.number] = call
+            call.begin(request, timeout, tuple(metadata or ()))
+            return call
+
+        return begin
+
+    async def connected(self) -> End:
+        """:raises ConnectionError, TimeoutError: there is no connection."""
+        if self._end is not None:
+            return self._end
+        if self._connecting is None:
+            if self._network.loop.time() - self._failed_at_s < _BACKOFF_S:
+                raise ConnectionError(self._failure)
+            self._connecting = asyncio.ensure_future(self._network.connect(self._process, self._host, self._port))
+            self._connecting.add_done_callback(self._on_connected)
+        return await asyncio.shield(self._connecting)
+
+    def _on_connected(self, task: asyncio.Task[End]) -> None:
+        self._connecting = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed_at_s, self._failure = self._network.loop.time(), f"failed to connect: {error}"
+            return
+        end = task.result()
+        if self._closed:
+            end.close()
+            return
+        end.on_message, end.on_close = self._received, self._broken
+        if not end.open:
+            self._broken("connection reset by peer")
+            return
+        self._end = end
+
+    def _received(self, frame: Any) -> None:
+        kind, number, *rest = frame
+        call = self._calls.get(number)
+        if call is not None:
+            call.received(kind, *rest)
+
+    def _broken(self, reason: str) -> None:
+        self._end = None
+        for call in list(self._calls.values()):
+            if call.sent:
+                call.end(grpc.StatusCode.UNAVAILABLE, reason)
+
+    def send(self, frame: Any) -> None:
+        if self._end is not None:
+            self._end.send(frame)
+
+    def over(self, call: Call) -> None:
+        self._calls.pop(call.number, None)
+
+
+class Call:
+    """One call of any of the four kinds."""
+
+    def __init__(
+        self,
+        channel: SimulatedChannel,
+        number: int,
+        path: str,
+        requests: bool,
+        responses: bool,
+        serializer: Serializer,
+        deserializer: Deserializer,
+    ) -> None:
+        self.number = number
+        self.sent = False  # the server may know of it
+        self._channel = channel
+        self._path = path
+        self._requests, self._responses = requests, responses
+        self._serializer, self._deserializer = serializer, deserializer
+        loop = asyncio.get_running_loop()
+        self._status: asyncio.Future[tuple[grpc.StatusCode, str, Any]] = loop.create_future()
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._initial: asyncio.Future[Any] = loop.create_future()
+        self._messages: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._half_closed = False
+        self._cancelled = False
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, request: Any, timeout: float | None, metadata: Any) -> None:
+        """Sends the call as soon as there is a connection."""
+        loop = asyncio.get_running_loop()
+        if timeout is not None:
+            self._timer = loop.call_later(timeout, self._too_late)
+        self._begun = asyncio.ensure_future(self._begin(request, timeout, metadata))
+
+    async def _begin(self, request: Any, timeout: float | None, metadata: Any) -> None:
+        try:
+            await self._channel.connected()
+        except (ConnectionError, TimeoutError) as error:
+            self.end(grpc.StatusCode.UNAVAILABLE, str(error))
+            return
+        if self._status.done():
+            return
+        self.sent = True
+        self._channel.send(("call", self.number, self._path, timeout, metadata))
+        if not self._started.done():
+            self._started.set_result(None)
+        if not self._requests:
+            self._channel.send(("message", self.number, self._serializer(request)))
+            self._channel.send(("half_close", self.number))
+        elif request is not None:
+            async for each in request:
+                await self.write(each)
+            await self.done_writing()
+
+    def _too_late(self) -> None:
+        self._channel.send(("cancel", self.number))
+        self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def received(self, kind: str, *rest: Any) -> None:
+        if kind == "message":
+            self._messages.append(rest[0])
+            self._news.set()
+        elif kind == "initial":
+            if not self._initial.done():
+                self._initial.set_result(grpc.aio.Metadata(*rest[0]))
+        elif kind == "status":
+            self.end(*rest)
+
+    def end(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
+        """The call is over, if it was not before."""
+        if self._status.done():
+            return
+        self._status.set_result((code, details, trailing))
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiting in (self._started, self._initial):
+            if not waiting.done():
+                waiting.set_result(None)
+        self._news.set()
+        self._channel.over(self)
+        for callback in self._callbacks:
+            asyncio.get_running_loop().call_soon(callback, self)
+
+    # --- as grpc.aio's calls ---------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        return self._status.done()
+
+    def cancelled(self) -> bool:
+        return self._status.done() and self._status.result()[0] is grpc.StatusCode.CANCELLED
+
+    def cancel(self) -> bool:
+        if self._status.done():
+            return False
+        self._cancelled = True
+        if self.sent:
+            self._channel.send(("cancel", self.number))
+        self.end(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+        return True
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        if self._status.done():
+            asyncio.get_running_loop().call_soon(callback, self)
+        else:
+            self._callbacks.append(callback)
+
+    async def code(self) -> grpc.StatusCode:
+        return (await asyncio.shield(self._status))[0]
+
+    async def details(self) -> str:
+        return (await asyncio.shield(self._status))[1]
+
+    async def initial_metadata(self) -> Any:
+        return await asyncio.shield(self._initial)
+
+    async def wait_for_connection(self) -> None:
+        await asyncio.shield(self._started)
+        if self._status.done():
+            self._raise_for_status()
+
+    async def write(self, request: Any) -> None:
+        if self._status.done():
+            raise asyncio.InvalidStateError(_OVER)
+        if self._half_closed:
+            raise asyncio.InvalidStateError("RPC is half closed after calling `done_writing`.")
+        await asyncio.shield(self._started)
+        if self._status.done():
+            self._raise_for_status()
+        self._channel.send(("message", self.number, self._serializer(request)))
+        await asyncio.sleep(0)
+
+    async def done_writing(self) -> None:
+        if not self._half_closed and not self._status.done():
+            self._half_closed = True
+            await asyncio.shield(self._started)
+            self._channel.send(("half_close", self.number))
+
+    async def read(self) -> Any:
+        while not self._messages:
+            if self._status.done():
+                self._raise_for_status()
+                return grpc.aio.EOF
+            self._news.clear()
+            await self._news.wait()
+        return self._deserializer(self._messages.popleft())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._answer().__await__()
+
+    async def _answer(self) -> Any:
+        try:
+            await asyncio.shield(self._status)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        self._raise_for_status()
+        return self._deserializer(self._messages.popleft())
+
+    def _raise_for_status(self) -> None:
+        code, details, trailing = self._status.result()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details=details)

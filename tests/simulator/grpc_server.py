@@ -1,0 +1,257 @@
+"""The server's half of gRPC over the simulated network: what `grpc.aio.server` gives, as far as Klamm uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple, NoReturn
+
+import grpc
+import grpc.aio
+from simulator.network import End, Network
+from simulator.process import Process
+
+
+class CallDetails(NamedTuple):
+    """What handlers are looked up by."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class SimulatedServer:
+    """Answers calls in the process that made it. What a handler fails with is told to `on_error` too."""
+
+    def __init__(self, network: Network, process: Process, on_error: Callable[[str, BaseException], None]) -> None:
+        self._network = network
+        self._process = process
+        self.on_error = on_error
+        self._handlers: list[Any] = []
+        self._registered: dict[str, Any] = {}
+        self._ports: list[int] = []
+        self._ends: dict[End, dict[int, ServerCall]] = {}
+        self._stopping = False
+
+    # --- as grpc.aio.Server ----------------------------------------------------------------------------------
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self._handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        self._registered.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    def add_insecure_port(self, address: str) -> int:
+        port = int(address.rpartition(":")[2])
+        if not port:
+            self._process.next_port += 1
+            port = self._process.next_port
+        self._ports.append(port)
+        return port
+
+    async def start(self) -> None:
+        for port in self._ports:
+            self._network.listen(self._process, port, self._accept)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """No new calls; what is under way may end within `grace` seconds, and is cancelled then."""
+        self._stopping = True
+        for port in self._ports:
+            self._network.unlisten(self._process, port)
+        calls = [call.task for calls in self._ends.values() for call in calls.values()]
+        if calls and grace:
+            await asyncio.wait(calls, timeout=grace)
+        for end, by_number in list(self._ends.items()):
+            for call in list(by_number.values()):
+                call.cancel()
+            end.close("Socket closed")
+        self._ends.clear()
+        pending = [task for task in calls if not task.done()]
+        if pending:
+            await asyncio.wait(pending)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        raise NotImplementedError
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    def _accept(self, end: End) -> None:
+        calls: dict[int, ServerCall] = {}
+        if self._stopping:
+            end.close("Socket closed")
+            return
+        self._ends[end] = calls
+
+        def received(frame: Any) -> None:
+            kind, number, *rest = frame
+            if kind == "call":
+                self._begin(end, calls, number, *rest)
+            elif number in calls:
+                calls[number].received(kind, *rest)
+
+        def closed(_: str) -> None:
+            self._ends.pop(end, None)
+            for call in list(calls.values()):
+                call.cancel()
+
+        end.on_message, end.on_close = received, closed
+
+    def _begin(
+        self, end: End, calls: dict[int, ServerCall], number: int, path: str, timeout: float | None, metadata: Any
+    ) -> None:
+        handler = self._registered.get(path)
+        for each in () if handler is not None else self._handlers:
+            handler = handler or each.service(CallDetails(path, metadata))
+        if handler is None or self._stopping:
+            code = grpc.StatusCode.UNAVAILABLE if self._stopping else grpc.StatusCode.UNIMPLEMENTED
+            end.send(("status", number, code, "Method not found!", ()))
+            return
+        call = ServerCall(self, end, calls, number, handler, path, timeout, metadata)
+        calls[number] = call
+        call.task = asyncio.ensure_future(call.run())
+
+
+class ServerCall:
+    """One call, and the context that its handler gets."""
+
+    task: asyncio.Future[None]
+
+    def __init__(
+        self,
+        server: SimulatedServer,
+        end: End,
+        calls: dict[int, ServerCall],
+        number: int,
+        handler: Any,
+        path: str,
+        timeout: float | None,
+        metadata: Any,
+    ) -> None:
+        self._server, self._end, self._calls, self._number = server, end, calls, number
+        self._handler = handler
+        self._path = path
+        self._metadata = metadata
+        self._deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        self._requests: deque[bytes] = deque()
+        self._half_closed = False
+        self._news = asyncio.Event()
+        self._initial_sent = False
+        self._trailing: Any = ()
+        self._code, self._details = grpc.StatusCode.OK, ""
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._over = False
+
+    def received(self, kind: str, *rest: Any) -> None:
+        if kind == "message":
+            self._requests.append(rest[0])
+        elif kind == "half_close":
+            self._half_closed = True
+        else:
+            self.cancel()
+        self._news.set()
+
+    def cancel(self) -> None:
+        """The client gave up, or is gone."""
+        if not self._over:
+            self._finish()
+            self.task.cancel()
+
+    async def run(self) -> None:
+        try:
+            await self._run()
+        except grpc.aio.AbortError:
+            pass
+        except asyncio.CancelledError:
+            self._code, self._details = grpc.StatusCode.CANCELLED, "cancelled"
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a handler fails with, as grpc.aio does
+            self._server.on_error(self._path, error)
+            self._code = grpc.StatusCode.UNKNOWN
+            self._details = f"Unexpected {type(error)}: {error}"
+        finally:
+            if not self._over:
+                self._finish()
+                self._end.send(("status", self._number, self._code, self._details, self._trailing))
+
+    def _finish(self) -> None:
+        self._over = True
+        self._calls.pop(self._number, None)
+        for callback in self._callbacks:
+            asyncio.get_running_loop().call_soon(callback, self)
+
+    async def _run(self) -> None:
+        handler = self._handler
+        kind = f"{'stream' if handler.request_streaming else 'unary'}_"
+        kind += "stream" if handler.response_streaming else "unary"
+        method = getattr(handler, kind)
+        if handler.request_streaming:
+            request: Any = self._iterate()
+        else:
+            request = await self.read()
+            if request is grpc.aio.EOF:
+                return
+        if inspect.isasyncgenfunction(method):
+            async for response in method(request, self):
+                await self.write(response)
+            return
+        response = method(request, self)
+        if inspect.isawaitable(response):
+            response = await response
+        if not handler.response_streaming:
+            await self.write(response)
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        while (request := await self.read()) is not grpc.aio.EOF:
+            yield request
+
+    # --- as grpc.aio.ServicerContext -------------------------------------------------------------------------
+
+    async def read(self) -> Any:
+        while not self._requests:
+            if self._half_closed or self._over:
+                return grpc.aio.EOF
+            self._news.clear()
+            await self._news.wait()
+        deserializer = self._handler.request_deserializer
+        data = self._requests.popleft()
+        return data if deserializer is None else deserializer(data)
+
+    async def write(self, response: Any) -> None:
+        if self._over:
+            raise asyncio.CancelledError
+        await self.send_initial_metadata(())
+        serializer = self._handler.response_serializer
+        self._end.send(("message", self._number, response if serializer is None else serializer(response)))
+        await asyncio.sleep(0)
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        if not self._initial_sent:
+            self._initial_sent = True
+            self._end.send(("initial", self._number, tuple(metadata)))
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        self._code, self._details = code, details
+        self._trailing = tuple(trailing_metadata) or self._trailing
+        raise grpc.aio.AbortError("Locally aborted.")
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        self._trailing = tuple(metadata)
+
+    def invocation_metadata(self) -> Any:
+        return self._metadata
+
+    def peer(self) -> str:
+        return f"ipv4:{self._end.peer.host}:{self._end.peer.port}"
+
+    def time_remaining(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        return self._over
+
+    def done(self) -> bool:
+        return self._over

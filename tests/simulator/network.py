@@ -1,0 +1,200 @@
+"""The simulated network: connections between processes, each way in order, delayed, held up or broken as the seed says.
+
+A connection is what TCP gives: a message sent arrives once and in order, or the connection breaks. While a way is cut
+what is sent waits; after some time without a sign of life both ends give the connection up, each by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from simulator.process import Process
+
+if TYPE_CHECKING:
+    from simulator.loop import SimulatedLoop
+
+KEEPALIVE_S: Final = 2.0
+"""After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
+_CONNECT_TIMEOUT_S: Final = 1.0
+
+Accept = Callable[["End"], None]
+
+
+class Way:
+    """One direction of a connection."""
+
+    def __init__(self, network: Network, source: End, target: End) -> None:
+        self._network = network
+        self._source, self._target = source, target
+        self._under_way: deque[tuple[float, Any, bool]] = deque()
+        self._last_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, message: Any, *, last: bool = False) -> None:
+        network = self._network
+        due = max(self._last_s, network.loop.time() + network.delay_s(self._source.host, self._target.host))
+        self._last_s = due
+        self._under_way.append((due, message, last))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Sets the timer for what is next, unless the way is cut."""
+        if self._timer is None and self._under_way and not self._network.is_cut(self._source.host, self._target.host):
+            due = max(self._under_way[0][0], self._network.loop.time())
+            self._timer = self._network.loop.call_at(due, self._arrive, context=self._target.process.context)
+
+    def _arrive(self) -> None:
+        self._timer = None
+        if self._network.is_cut(self._source.host, self._target.host):
+            return
+        now = self._network.loop.time()
+        while self._under_way and self._under_way[0][0] <= now:
+            _, message, last = self._under_way.popleft()
+            if last:
+                self._target.broken(message)
+            else:
+                self._target.arrived(message)
+        self.go_on()
+
+
+class End:
+    """One process' end of a connection. Set `on_message` and `on_close` before control goes back to the loop."""
+
+    def __init__(self, network: Network, process: Process, port: int) -> None:
+        self.network = network
+        self.process = process
+        self.host = process.host
+        self.port = port
+        self.peer: End
+        self.way: Way
+        self.open = True
+        self.on_message: Callable[[Any], None] = _ignore
+        self.on_close: Callable[[str], None] = _ignore
+        process.ends[self] = None
+
+    def send(self, message: Any) -> None:
+        """Sends; dropped without a word where the connection is gone, as in life the news comes by `on_close`."""
+        if self.open:
+            self.way.send(message)
+
+    def close(self, reason: str = "closed by the peer") -> None:
+        """Ends the connection; the peer hears of it once what was sent before has arrived."""
+        if self.open:
+            self._forget()
+            self.way.send(reason, last=True)
+
+    def arrived(self, message: Any) -> None:
+        if self.open:
+            self.on_message(message)
+
+    def broken(self, reason: str) -> None:
+        """The connection is gone for this end."""
+        if self.open:
+            self._forget()
+            self.on_close(reason)
+
+    def _forget(self) -> None:
+        self.open = False
+        self.process.ends.pop(self, None)
+
+
+class Network:
+    """Hosts are names; `delays_ms` are drawn from for every message."""
+
+    def __init__(self, loop: SimulatedLoop, random: Random) -> None:
+        self.loop = loop
+        self.random = random
+        self.delays_ms: tuple[float, ...] = (0.2, 0.2, 0.5, 1.0)
+        self.slow_hosts: dict[str, float] = {}  # more delay for all of a host's messages, in ms
+        self._cut: set[tuple[str, str]] = set()
+        self._listeners: dict[tuple[str, int], tuple[Process, Accept]] = {}
+        self._ends: dict[End, None] = {}
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    def listen(self, process: Process, port: int, accept: Accept) -> None:
+        """:raises OSError: the port is in use."""
+        found = self._listeners.get((process.host, port))
+        if found is not None and found[0].alive:
+            raise OSError(f"port {port} is in use")
+        self._listeners[process.host, port] = (process, accept)
+
+    def unlisten(self, process: Process, port: int) -> None:
+        found = self._listeners.get((process.host, port))
+        if found is not None and found[0] is process:
+            del self._listeners[process.host, port]
+
+    async def connect(self, process: Process, host: str, port: int) -> End:
+        """:raises ConnectionError: nobody listens there. :raises TimeoutError: no way there and back."""
+        loop = self.loop
+        began = loop.time()
+        while self.is_cut(process.host, host) or self.is_cut(host, process.host):
+            if loop.time() - began >= _CONNECT_TIMEOUT_S:
+                raise TimeoutError(f"{host}:{port} does not answer")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(self.delay_s(process.host, host) + self.delay_s(host, process.host))
+        found = self._listeners.get((host, port))
+        if found is None or not found[0].alive:
+            raise ConnectionRefusedError(f"{host}:{port} refuses connections")
+        server, accept = found
+        process.next_port += 1
+        near, far = End(self, process, process.next_port), End(self, server, port)
+        near.peer, far.peer = far, near
+        near.way, far.way = Way(self, near, far), Way(self, far, near)
+        self._ends[near] = self._ends[far] = None
+        if len(self._ends) > 500:
+            self._ends = {end: None for end in self._ends if end.open or end.peer.open}
+        loop.call_soon(accept, far, context=server.context.copy())
+        return near
+
+    def delay_s(self, source: str, target: str) -> float:
+        slow = self.slow_hosts.get(source, 0.0) + self.slow_hosts.get(target, 0.0)
+        return (self.random.choice(self.delays_ms) + slow) / 1000
+
+    # --- faults ----------------------------------------------------------------------------------------------
+
+    def is_cut(self, source: str, target: str) -> bool:
+        return (source, target) in self._cut
+
+    def cut(self, source: str, target: str) -> None:
+        """Nothing gets from `source` to `target` any more; the other way is another matter."""
+        self._cut.add((source, target))
+        self.loop.call_at(self.loop.time() + KEEPALIVE_S, self._give_up, source, target)
+
+    def mend(self) -> None:
+        """All ways are open."""
+        self._cut.clear()
+        for end in list(self._ends):
+            end.way.go_on()
+
+    def _give_up(self, source: str, target: str) -> None:
+        if not self.is_cut(source, target):
+            return
+        for end in list(self._ends):
+            if {end.host, end.peer.host} == {source, target} and end.open:
+                self.loop.call_soon(end.broken, "keepalive watchdog timeout", context=end.process.context)
+
+    def reset(self, end: End) -> None:
+        """Breaks a connection; both ends hear of it at once, what was under way is gone."""
+        for each in (end, end.peer):
+            if each.open:
+                self.loop.call_soon(each.broken, "connection reset by peer", context=each.process.context)
+
+    def died(self, process: Process) -> None:
+        """The kernel of a killed process' machine closes its connections and ports."""
+        for address in [address for address, (owner, _) in self._listeners.items() if owner is process]:
+            del self._listeners[address]
+        for end in list(process.ends):
+            end.close("connection reset by peer")
+
+    def connections(self) -> list[End]:
+        """One end of each that is open."""
+        return [end for end in self._ends if end.open and end.peer.open and end.port >= 40_000]
+
+
+def _ignore(_: Any) -> None:
+    """Until somebody wants to know."""
