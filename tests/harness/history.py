@@ -94,11 +94,11 @@ class Operation:
     """What a client process did, and what came of it.
 
     * `send`: `sends`. Its outcome: `ok` when all were acked, `failed` when none was appended, else `unknown`.
-    * `poll`: `polls`, in the order in which they came, and the `rebalances` told meanwhile. One that raised holds what it
-      gave before; `unknown` says that it may have swallowed records, so that the next poll may jump forward.
-    * `final-poll`: the same, after the faults healed, by a process that read from the beginning until nothing more came.
+    * `poll`: `polls`, in the order in which they came, and the `rebalances` told meanwhile. One that raised holds what
+      it gave before; `unknown` says that it may have swallowed records, so that the next poll may jump forward.
+    * `final-poll`: the same, after the faults healed, by a process that reads from the beginning until all is read.
     * `assign`: from now on exactly the partitions in `positions`, from these offsets. It ends a subscription.
-    * `subscribe`: what the consumer had is gone; partitions come with the `rebalances` of this operation or later polls.
+    * `subscribe`: what the consumer had is gone; partitions come with the `rebalances` of this or a later operation.
     * `commit`: `positions` for the `group`, each the next offset to read. `unknown` also where only some were taken.
     * `committed`: the group's committed offsets as `positions`, asked of the coordinator; None where there is none.
     * `crash`: the process is thrown away. Its outcome is `ok`.
