@@ -7,10 +7,12 @@ stops processes, and every source of chance, all drawn from one seed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import random as global_random
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,6 +33,7 @@ from klamm.controller.server import ControllerServer
 from klamm.controller.system_clock import SystemClock
 from simulator.grpc_channel import SimulatedChannel
 from simulator.grpc_server import SimulatedServer
+from simulator.ledger import Ledger
 from simulator.loop import SimulatedLoop
 from simulator.network import Network
 from simulator.process import Process, current_process
@@ -217,7 +220,9 @@ class World:
         self.disk_random = Random(self.random.getrandbits(64))
         self.network = Network(loop, Random(self.random.getrandbits(64)))
         self.transcript = Transcript(loop)
+        self.ledger = Ledger(loop)
         self.failures: list[tuple[str, BaseException]] = []
+        self.buried = False
         self.broker_properties = {"offsets.topic.num.partitions": "2"}
         self.controllers = {number: ControllerNode(self, number) for number in range(1, controllers + 1)}
         self.brokers = {number: BrokerNode(self, number) for number in range(1, brokers + 1)}
@@ -284,9 +289,16 @@ class World:
 
     def note_error(self, where: str, error: BaseException) -> None:
         """A handler failed with something that it does not foresee."""
+        if self.buried:
+            return
         process = current_process.get()
         self.transcript.note(f"error {process} {where} {error!r}")
         self.failures.append((f"{process} {where}", error))
+
+    def note_problem(self, context: dict[str, Any]) -> None:
+        """A callback or an unwatched task failed."""
+        error = context.get("exception")
+        self.note_error(str(context.get("message")), error if error is not None else RuntimeError(str(context)))
 
 
 def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape: int) -> T:
@@ -296,8 +308,9 @@ def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape
     was_collecting = gc.isenabled()
     gc.disable()  # what a collection ends would end at another point in every run
     try:
-        with _chance_and_time(loop, seed), _tracking(loop):
+        with _chance_and_time(loop, seed):
             world = World(loop, seed, **shape)
+            loop.set_exception_handler(lambda _, context: world.note_problem(context))
             with _grpc(world):
                 try:
                     return loop.run_until_complete(main(world))
@@ -311,29 +324,24 @@ def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape
 
 
 def _bury(world: World) -> None:
-    """Nothing of any process runs again; its tasks end here, quietly."""
-    for node in world.nodes:
-        if node.process is not None:
-            node.process.alive = False
+    """Nothing of any process runs again; its tasks end here, and what they would say of it nobody hears."""
+    world.buried = True
     loop = world.loop
-    pending = [task for task in asyncio.all_tasks(loop) if not task.done()]
-    for task in pending:
-        if task.get_context().get(current_process) is None if hasattr(task, "get_context") else False:
-            task.cancel()
-    for task in pending:
-        coroutine = task.get_coro()
-        try:
-            coroutine.close()  # type: ignore[union-attr]
-        except BaseException:  # noqa: BLE001, S110 - it is dead; what it would say in its `finally` is of no interest
-            pass
-
-
-@contextmanager
-def _tracking(loop: SimulatedLoop) -> Iterator[None]:
-    problems: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: problems.append(context))
-    yield
-    loop.problems = problems  # type: ignore[attr-defined]
+    disabled = logging.root.manager.disable
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.disable(logging.CRITICAL)
+    asyncio._set_running_loop(loop)
+    try:
+        for task in asyncio.all_tasks(loop):
+            coroutine = task.get_coro()
+            with contextlib.suppress(BaseException):
+                coroutine.close()  # type: ignore[union-attr]
+    finally:
+        asyncio._set_running_loop(None)
+        loop._ready.clear()  # type: ignore[attr-defined]
+        loop._scheduled.clear()  # type: ignore[attr-defined]
+        logging.disable(disabled)
+        sys.unraisablehook = hook
 
 
 @contextmanager
