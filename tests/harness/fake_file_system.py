@@ -106,13 +106,15 @@ class FakeFileSystem:
     def power_cut(self, random: Random) -> None:
         """The machine is gone: unsynced bytes and names survive in part, or not."""
         self.crash()
-        self.folders = {path for path in self.folders if path in self._durable_folders or random.random() < 0.5}
-        for folder in list(self.folders):
+        # In the order of their names: that of a set of strings is another in every process.
+        folders = sorted(self.folders)
+        self.folders = {path for path in folders if path in self._durable_folders or random.random() < 0.5}
+        for folder in sorted(self.folders):
             names = {path: file for path, file in self.files.items() if _parent(path) == folder}
             durable = self._durable_names.get(folder, {})
             survivors = {
                 path: names.get(path, durable.get(path)) if random.random() < 0.5 else durable.get(path)
-                for path in {*names, *durable}
+                for path in sorted({*names, *durable})
             }
             for path in names:
                 del self.files[path]
@@ -216,7 +218,8 @@ class FakeFileSystem:
         return path in self.folders
 
     def list_folder(self, path: str) -> list[str]:
-        return [name.rpartition("/")[2] for name in (*self.files, *self.folders) if _parent(name) == path != name]
+        names = (*self.files, *sorted(self.folders))
+        return [name.rpartition("/")[2] for name in names if _parent(name) == path != name]
 
     def make_folder(self, path: str) -> None:
         self._maybe_fail("make_folder", path)
