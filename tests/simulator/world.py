@@ -75,7 +75,7 @@ class Node:
         try:
             await self._run(self._stop)
             self.world.transcript.note(f"exit {self.name}")
-        except Exception as error:  # noqa: BLE001 - the process' outermost frame
+        except Exception as error:
             self.world.transcript.note(f"exit {self.name} error={error!r}")
             self.exit_error = error
             logging.getLogger(__name__).info("exit %s", self.name, exc_info=error)
@@ -223,6 +223,7 @@ class World:
         self.ledger = Ledger(loop)
         self.failures: list[tuple[str, BaseException]] = []
         self.buried = False
+        self.tasks: list[asyncio.Task[Any]] = []
         self.broker_properties = {"offsets.topic.num.partitions": "2"}
         self.controllers = {number: ControllerNode(self, number) for number in range(1, controllers + 1)}
         self.brokers = {number: BrokerNode(self, number) for number in range(1, brokers + 1)}
@@ -331,17 +332,24 @@ def _bury(world: World) -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
     asyncio._set_running_loop(loop)
+    loop.call_soon = _do_nothing  # type: ignore[method-assign,assignment]
+    loop.call_at = _do_nothing  # type: ignore[method-assign,assignment]
     try:
         for task in asyncio.all_tasks(loop):
             coroutine = task.get_coro()
             with contextlib.suppress(BaseException):
                 coroutine.close()  # type: ignore[union-attr]
+        gc.collect()
     finally:
         asyncio._set_running_loop(None)
         loop._ready.clear()  # type: ignore[attr-defined]
         loop._scheduled.clear()  # type: ignore[attr-defined]
         logging.disable(disabled)
         sys.unraisablehook = hook
+
+
+def _do_nothing(*_: Any, **__: Any) -> None:
+    """For those who still ask a loop whose world is over."""
 
 
 @contextmanager

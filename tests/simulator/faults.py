@@ -1,0 +1,368 @@
+"""The faults of a run: each does one thing to a world. None goes beyond what the promises are made for.
+
+A power cut of all replicas of a partition at once may lose what was acked, as with Kafka: `power_broker` spares the
+last holder. What a fault needs and does not find (a stopped broker to start) makes it do nothing, and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Coroutine
+from random import Random
+from typing import Any, Final
+
+from klamm.client import AsyncAdmin, NewTopic, TopicPartition
+from klamm.client.structs import ConfigResource, ConfigResourceType
+from klamm.cluster.image import MetadataImage
+from klamm.proto.errors import KafkaError
+from simulator.world import BrokerNode, ControllerNode, Node, World
+
+Inject = Callable[[World, Random], Awaitable[None] | None]
+TOPICS: Final = ("t", "compacted")
+
+
+def image_of(world: World) -> MetadataImage:
+    """The newest that any running controller or broker has."""
+    images = [node.server._machine.image for node in world.controllers.values() if node.server is not None]
+    images += [broker.server._metadata.image for broker in world.brokers.values() if broker.serving and broker.server]
+    return max(images, key=lambda image: image.end_offset, default=MetadataImage.empty())
+
+
+def running(nodes: dict[int, Any]) -> list[Any]:
+    return [node for node in nodes.values() if node.running]
+
+
+# --- processes -----------------------------------------------------------------------------------------------
+
+
+def kill_broker(world: World, random: Random) -> None:
+    if found := running(world.brokers):
+        random.choice(found).kill()
+
+
+def kill_controller(world: World, random: Random) -> None:
+    if found := running(world.controllers):
+        random.choice(found).kill()
+
+
+def kill_all(world: World, random: Random) -> None:
+    for node in world.nodes:
+        node.kill()
+
+
+def restart(world: World, random: Random) -> None:
+    """Starts one that is down; more often than not all of them."""
+    down = [node for node in world.nodes if not node.running]
+    for node in down if random.random() < 0.6 else down[:1]:
+        node.start()
+
+
+def stop_broker(world: World, random: Random) -> None:
+    """SIGTERM."""
+    if found := [broker for broker in running(world.brokers) if broker.serving]:
+        random.choice(found).request_stop()
+
+
+def _pause(world: World, node: Node, random: Random) -> None:
+    node.pause()
+    process = node.process
+    world.loop.call_later(random.choice((0.1, 0.5, 1.5, 4.0)), lambda: node.process is process and node.resume())
+
+
+def pause_broker(world: World, random: Random) -> None:
+    if found := running(world.brokers):
+        _pause(world, random.choice(found), random)
+
+
+def pause_controller(world: World, random: Random) -> None:
+    if found := running(world.controllers):
+        _pause(world, random.choice(found), random)
+
+
+def resume(world: World, _: Random) -> None:
+    for node in world.nodes:
+        node.resume()
+
+
+# --- power ---------------------------------------------------------------------------------------------------
+
+
+def _may_lose_its_disk(world: World, victim: BrokerNode) -> bool:
+    """True if each partition has another in its ISR that runs and has not lost anything since it was registered."""
+    image = image_of(world)
+    safe = {
+        broker.broker_id
+        for broker in world.brokers.values()
+        if broker is not victim and broker.serving and broker.epoch > broker.lost_data_in_epoch
+    }
+    return all(safe & set(partition.isr) for _, partition in image.partitions())
+
+
+def power_broker(world: World, random: Random) -> None:
+    """It may lose what it acked, so long as another in the ISR of each partition does not (rule 19)."""
+    found = [broker for broker in running(world.brokers) if _may_lose_its_disk(world, broker)]
+    if found and _controllers_know(world):
+        broker = random.choice(found)
+        world.network.mend()
+        broker.cut_power()
+        broker.start()
+
+
+def _controllers_know(world: World) -> bool:
+    """A majority of the controllers runs: what a broker's new registration changes can be committed."""
+    return len(running(world.controllers)) * 2 > len(world.controllers)
+
+
+def power_controller(world: World, random: Random) -> None:
+    if found := running(world.controllers):
+        random.choice(found).cut_power()
+
+
+def power_all(world: World, _: Random) -> None:
+    """Of the controllers: what they have acked is on their disks. The brokers are killed."""
+    for controller in world.controllers.values():
+        controller.cut_power()
+    for broker in world.brokers.values():
+        broker.kill()
+
+
+# --- the network ---------------------------------------------------------------------------------------------
+
+
+def _cut_both(world: World, one: Node, other: Node) -> None:
+    world.transcript.note(f"cut {one.name} {other.name}")
+    world.network.cut(one.host, other.host)
+    world.network.cut(other.host, one.host)
+
+
+def cut(world: World, random: Random) -> None:
+    _cut_both(world, *random.sample(world.nodes, 2))
+
+
+def cut_one_way(world: World, random: Random) -> None:
+    one, other = random.sample(world.nodes, 2)
+    world.transcript.note(f"cut_one_way {one.name} {other.name}")
+    world.network.cut(one.host, other.host)
+
+
+def isolate(world: World, random: Random) -> None:
+    victim = random.choice(world.nodes)
+    for other in world.nodes:
+        if other is not victim:
+            _cut_both(world, victim, other)
+
+
+def cut_controllers(world: World, random: Random) -> None:
+    """A broker that leads sees its followers, but no controller."""
+    image = image_of(world)
+    leaders = [world.brokers[p.leader] for _, p in image.partitions() if p.leader is not None]
+    victim = random.choice(leaders or list(world.brokers.values()))
+    for controller in world.controllers.values():
+        _cut_both(world, victim, controller)
+
+
+def ring(world: World, random: Random) -> None:
+    """Everyone sees a majority, and no two the same one."""
+    for nodes in (list(world.controllers.values()), list(world.brokers.values())):
+        order: list[Node] = random.sample(nodes, len(nodes))  # type: ignore[type-var]
+        half = len(order) // 2
+        for place, node in enumerate(order):
+            if len(order) > 2 and half:
+                _cut_both(world, node, order[(place + half) % len(order)])
+                break  # with three nodes one cut makes the ring
+
+
+def slow(world: World, random: Random) -> None:
+    node = random.choice(world.nodes)
+    world.transcript.note(f"slow {node.name}")
+    world.network.slow_hosts[node.host] = random.choice((5.0, 50.0, 300.0))
+
+
+def reset(world: World, random: Random) -> None:
+    found = world.network.connections()
+    for end in random.sample(found, min(len(found), random.choice((1, 3, 10)))):
+        world.transcript.note(f"reset {end.process} {end.peer.process}")
+        world.network.reset(end)
+
+
+def mend(world: World, _: Random) -> None:
+    world.transcript.note("mend")
+    world.network.slow_hosts.clear()
+    world.network.mend()
+
+
+# --- disks and clocks ----------------------------------------------------------------------------------------
+
+
+def disk_write_fails(world: World, random: Random) -> None:
+    broker = random.choice(list(world.brokers.values()))
+    world.transcript.note(f"disk_write_fails {broker.name}")
+    broker.disk.fail_next(
+        "pwrite", random.choice((errno.EIO, errno.ENOSPC)), path_end=".log", skip=random.choice((0, 5))
+    )
+
+
+def disk_sync_fails(world: World, random: Random) -> None:
+    broker = random.choice(list(world.brokers.values()))
+    world.transcript.note(f"disk_sync_fails {broker.name}")
+    broker.disk.fail_next("sync", errno.EIO, path_end=".log")
+
+
+def disk_full(world: World, random: Random) -> None:
+    broker = random.choice(list(world.brokers.values()))
+    world.transcript.note(f"disk_full {broker.name}")
+    broker.disk.capacity = broker.disk.used + random.choice((0, 100, 2_000))
+
+
+def disk_heals(world: World, _: Random) -> None:
+    for broker in world.brokers.values():
+        broker.disk.heal()
+
+
+def bit_flip(world: World, random: Random) -> None:
+    """In a follower's log, of a partition that two others hold."""
+    image = image_of(world)
+    found = [
+        (world.brokers[follower], partition)
+        for _, partition in image.partitions()
+        if len(partition.isr) >= 3
+        for follower in partition.isr
+        if follower != partition.leader
+    ]
+    if not found:
+        return
+    broker, partition = random.choice(found)
+    topic = next((name for name, each in image.topics.items() if each.topic_id == partition.topic_id), None)
+    folder = f"/simulated/broker/{topic}-{partition.partition}/"
+    paths = sorted(path for path in broker.disk.files if path.startswith(folder) and path.endswith(".log"))
+    sizes = [(path, len(broker.disk.files[path].data)) for path in paths]
+    sizes = [(path, size) for path, size in sizes if size]
+    if sizes:
+        path, size = random.choice(sizes)
+        world.transcript.note(f"bit_flip {broker.name} {path}")
+        broker.disk.flip_bit(path, random.randrange(size * 8))
+
+
+def clock_jump(world: World, random: Random) -> None:
+    """Of the wall clock; the monotonic one does not jump."""
+    if found := [node for node in world.nodes if node.running]:
+        node = random.choice(found)
+        assert node.process is not None
+        by_ms = random.choice((-3_600_000, -5_000, 5_000, 3_600_000, 40 * 86_400_000))
+        world.transcript.note(f"clock_jump {node.name} by_ms={by_ms}")
+        node.process.wall_offset_ms += by_ms
+
+
+# --- the operator --------------------------------------------------------------------------------------------
+
+
+def _operate(world: World, what: str, work: Callable[[AsyncAdmin], Coroutine[Any, Any, Any]]) -> None:
+    """Has an operator do it, who does not care whether it succeeds."""
+    world.transcript.note(what)
+
+    async def operate() -> None:
+        admin = AsyncAdmin(bootstrap_servers=world.bootstrap_servers, request_timeout_ms=3_000)
+        try:
+            await work(admin)
+        except KafkaError as error:
+            world.transcript.note(f"refused {what} error={type(error).__name__}")
+        finally:
+            await admin.close()
+
+    operator = world.client("operator", 250)
+    world.tasks.append(operator.run(lambda: world.loop.create_task(operate())))
+
+
+def reassign(world: World, random: Random) -> None:
+    topic = random.choice(TOPICS)
+    replicas = random.sample(sorted(world.brokers), min(len(world.brokers), random.choice((2, 3))))
+    partition = TopicPartition(topic, 0)
+    _operate(world, f"reassign {topic}-0 {replicas}", lambda a: a.alter_partition_reassignments({partition: replicas}))
+
+
+def preferred(world: World, _: Random) -> None:
+    _operate(world, "preferred", lambda admin: admin.elect_leaders())
+
+
+def _configure(world: World, topic: str, configs: dict[str, str | None]) -> None:
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+    _operate(world, f"configure {topic} {configs}", lambda admin: admin.alter_configs([resource]))
+
+
+def min_isr(world: World, random: Random) -> None:
+    _configure(world, random.choice(TOPICS), {"min.insync.replicas": random.choice(("1", "2", "3", None))})
+
+
+def retention(world: World, random: Random) -> None:
+    _configure(world, "t", {"retention.bytes": random.choice(("2000", "-1")), "segment.bytes": "500"})
+
+
+def compaction(world: World, random: Random) -> None:
+    _configure(world, "compacted", {"min.cleanable.dirty.ratio": random.choice(("0.01", "0.5"))})
+
+
+def add_partitions(world: World, random: Random) -> None:
+    _operate(world, "add_partitions t", lambda admin: admin.create_partitions({"t": random.choice((2, 3))}))
+
+
+def add_broker(world: World, _: Random) -> None:
+    if len(world.brokers) < 5:
+        world.add_broker().start()
+
+
+def create_topic(world: World, random: Random) -> None:
+    name = "fleeting"
+    replicas = min(3, len(world.brokers))
+    _operate(world, f"create {name}", lambda admin: admin.create_topics([NewTopic(name, 1, replicas)]))
+
+
+def delete_topic(world: World, _: Random) -> None:
+    _operate(world, "delete fleeting", lambda admin: admin.delete_topics(["fleeting"]))
+
+
+def calm(_: World, __: Random) -> None:
+    """Nothing happens for a while."""
+
+
+FAULTS: Final[dict[str, Inject]] = {
+    function.__name__: function
+    for function in (
+        *(kill_broker, kill_controller, kill_all, restart, stop_broker, pause_broker, pause_controller, resume),
+        *(power_broker, power_controller, power_all, cut, cut_one_way, isolate, cut_controllers, ring, slow, reset),
+        *(mend, disk_write_fails, disk_sync_fails, disk_full, disk_heals, bit_flip, clock_jump, reassign, preferred),
+        *(min_isr, retention, compaction, add_partitions, add_broker, create_topic, delete_topic, calm),
+    )
+}
+
+
+async def heal(world: World) -> None:
+    """Everything that faults did is undone; what is down is started until it stays up."""
+    world.transcript.note("heal")
+    mend(world, Random(0))
+    disk_heals(world, Random(0))
+    resume(world, Random(0))
+    deadline = world.loop.time() + 60
+    while world.loop.time() < deadline:
+        for node in world.nodes:
+            if not node.running:
+                node.start()
+            elif isinstance(node, BrokerNode) and node.serving and _has_failed_log(node):
+                node.request_stop()  # an operator who sees a failed log restarts the broker
+        await asyncio.sleep(0.5)
+        if all(_is_up(node) for node in world.nodes):
+            return
+    down = [node.name for node in world.nodes if not _is_up(node)]
+    raise AssertionError(f"liveness: {down} did not come up within 60 s of healing")
+
+
+def _is_up(node: Node) -> bool:
+    if isinstance(node, BrokerNode):
+        return node.running and node.serving and not _has_failed_log(node)
+    return node.running and isinstance(node, ControllerNode) and node.server is not None
+
+
+def _has_failed_log(node: BrokerNode) -> bool:
+    assert node.server is not None
+    partitions = node.server._replica_manager._partitions.by_key.values()
+    return any(partition.failure is not None for partition in partitions)
