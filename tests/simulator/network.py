@@ -7,6 +7,8 @@ what is sent waits; after some time without a sign of life both ends give the co
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 KEEPALIVE_S: Final = 2.0
 """After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
 _CONNECT_TIMEOUT_S: Final = 1.0
+FIN: Final = "closed by the peer"
+RESET: Final = "connection reset by peer"
 
 Accept = Callable[["End"], None]
 
@@ -38,6 +42,7 @@ class Way:
         network = self._network
         due = max(self._last_s, network.loop.time() + network.delay_s(self._source.host, self._target.host))
         self._last_s = due
+        network.note(self._source, self._target, due, message)
         self._under_way.append((due, message, last))
         self.go_on()
 
@@ -72,6 +77,7 @@ class End:
         self.peer: End
         self.way: Way
         self.open = True
+        self.patient = False  # has no keepalive: a way that is cut is waited for
         self.on_message: Callable[[Any], None] = _ignore
         self.on_close: Callable[[str], None] = _ignore
         process.ends[self] = None
@@ -81,7 +87,7 @@ class End:
         if self.open:
             self.way.send(message)
 
-    def close(self, reason: str = "closed by the peer") -> None:
+    def close(self, reason: str = FIN) -> None:
         """Ends the connection; the peer hears of it once what was sent before has arrived."""
         if self.open:
             self._forget()
@@ -108,20 +114,25 @@ class Network:
     def __init__(self, loop: SimulatedLoop, random: Random) -> None:
         self.loop = loop
         self.random = random
+        self.tcp_random = Random(random.getrandbits(64))
         self.delays_ms: tuple[float, ...] = (0.2, 0.2, 0.5, 1.0)
         self.slow_hosts: dict[str, float] = {}  # more delay for all of a host's messages, in ms
         self._cut: set[tuple[str, str]] = set()
         self._listeners: dict[tuple[str, int], tuple[Process, Accept]] = {}
         self._ends: dict[End, None] = {}
+        self._digest = hashlib.blake2b(digest_size=16)
 
     # --- connections -----------------------------------------------------------------------------------------
 
     def listen(self, process: Process, port: int, accept: Accept) -> None:
         """:raises OSError: the port is in use."""
-        found = self._listeners.get((process.host, port))
-        if found is not None and found[0].alive:
-            raise OSError(f"port {port} is in use")
+        if self.listens(process.host, port):
+            raise OSError(errno.EADDRINUSE, f"port {port} is in use")
         self._listeners[process.host, port] = (process, accept)
+
+    def listens(self, host: str, port: int) -> bool:
+        found = self._listeners.get((host, port))
+        return found is not None and found[0].alive
 
     def unlisten(self, process: Process, port: int) -> None:
         found = self._listeners.get((process.host, port))
@@ -175,21 +186,34 @@ class Network:
         if not self.is_cut(source, target):
             return
         for end in list(self._ends):
-            if {end.host, end.peer.host} == {source, target} and end.open:
+            if {end.host, end.peer.host} == {source, target} and end.open and not end.patient:
                 self.loop.call_soon(end.broken, "keepalive watchdog timeout", context=end.process.context)
 
     def reset(self, end: End) -> None:
         """Breaks a connection; both ends hear of it at once, what was under way is gone."""
         for each in (end, end.peer):
             if each.open:
-                self.loop.call_soon(each.broken, "connection reset by peer", context=each.process.context)
+                self.loop.call_soon(each.broken, RESET, context=each.process.context)
 
     def died(self, process: Process) -> None:
         """The kernel of a killed process' machine closes its connections and ports."""
         for address in [address for address, (owner, _) in self._listeners.items() if owner is process]:
             del self._listeners[address]
         for end in list(process.ends):
-            end.close("connection reset by peer")
+            orderly = end.patient and self.tcp_random.random() < 0.5  # nothing had come that was not read
+            end.close(FIN if orderly else RESET)
+
+    # --- for comparing runs ----------------------------------------------------------------------------------
+
+    def note(self, source: End, target: End, due_s: float, message: Any) -> None:
+        """Every message goes into the digest: from where, to where, when, and its bytes."""
+        self._digest.update(f"{source.host}:{source.port}>{target.host}:{target.port}@{due_s!r} ".encode())
+        for part in message if type(message) is tuple else (message,):
+            self._digest.update(part if type(part) is bytes else repr(part).encode())
+
+    def digest(self) -> str:
+        """Of all that was sent; two runs of one seed have the same."""
+        return self._digest.copy().hexdigest()
 
     def connections(self) -> list[End]:
         """One end of each that is open."""

@@ -7,7 +7,6 @@ loop knows whose each one is: what belongs to a process that was killed never ru
 from __future__ import annotations
 
 import contextvars
-from asyncio import Handle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +26,7 @@ class Process:
         self.alive = True
         self.paused = False
         self.wall_offset_ms = 0  # its clock on the wall, against the simulation's
-        self.held: list[Handle] = []
+        self.held: list[Any] = []
         self.ends: dict[End, None] = {}  # its open connections
         self.ports: set[int] = set()
         self.next_port = 40_000

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import grpc.aio
 from harness.fake_file_system import FakeFileSystem
@@ -37,6 +37,7 @@ from simulator.ledger import Ledger
 from simulator.loop import SimulatedLoop
 from simulator.network import Network
 from simulator.process import Process, current_process
+from simulator.sockets import SocketModule
 from simulator.transcript import Transcript
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ GRPC_PORT: Final = 9092
 KAFKA_PORT: Final = 9192
 CONTROLLER_PORT: Final = 9093
 _RANDOM_MODULES: Final = ("klamm.broker.replica_manager", "klamm.controller.raft_node", "klamm.client.cluster_client")
+_NO_HANDLE: Final = MagicMock()
 
 
 class Node:
@@ -218,7 +220,7 @@ class World:
         self.seed = seed
         self.random = Random(seed)
         self.disk_random = Random(self.random.getrandbits(64))
-        self.network = Network(loop, Random(self.random.getrandbits(64)))
+        self.network = loop.network = Network(loop, Random(self.random.getrandbits(64)))
         self.transcript = Transcript(loop)
         self.ledger = Ledger(loop)
         self.failures: list[tuple[str, BaseException]] = []
@@ -262,7 +264,7 @@ class World:
         bootstrap = ",".join(f"10.0.0.{number}:{CONTROLLER_PORT}" for number in self.controllers)
         properties = {
             "node.id": str(broker_id),
-            "listeners": f"GRPC://{host}:{GRPC_PORT}",
+            "listeners": f"GRPC://{host}:{GRPC_PORT},KAFKA://{host}:{KAFKA_PORT}",
             "controller.quorum.bootstrap.servers": bootstrap,
             "log.dirs": "/simulated/broker",
             **self.broker_properties,
@@ -274,6 +276,10 @@ class World:
     @property
     def bootstrap_servers(self) -> str:
         return ",".join(f"{broker.host}:{GRPC_PORT}" for broker in self.brokers.values())
+
+    @property
+    def kafka_bootstrap_servers(self) -> str:
+        return ",".join(f"{broker.host}:{KAFKA_PORT}" for broker in self.brokers.values())
 
     # --- for tests and workloads -----------------------------------------------------------------------------
 
@@ -342,14 +348,15 @@ def _bury(world: World) -> None:
         gc.collect()
     finally:
         asyncio._set_running_loop(None)
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
+        loop._due.clear()
+        loop._timers.clear()
         logging.disable(disabled)
         sys.unraisablehook = hook
 
 
-def _do_nothing(*_: Any, **__: Any) -> None:
+def _do_nothing(*_: Any, **__: Any) -> MagicMock:
     """For those who still ask a loop whose world is over."""
+    return _NO_HANDLE
 
 
 @contextmanager
@@ -365,7 +372,11 @@ def _grpc(world: World) -> Iterator[None]:
     def server(*_: Any, **__: Any) -> SimulatedServer:
         return SimulatedServer(world.network, process(), world.note_error)
 
-    with patch.object(grpc.aio, "insecure_channel", channel), patch.object(grpc.aio, "server", server):
+    with (
+        patch.object(grpc.aio, "insecure_channel", channel),
+        patch.object(grpc.aio, "server", server),
+        patch("klamm.broker.kafka.listener.socket", SocketModule(world.network)),
+    ):
         yield
 
 
