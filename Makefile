@@ -67,6 +67,9 @@ contract-long: dev  ## every Kafka client while brokers are killed, 45 times
 bench: dev  ## benchmarks, as a table
 	$(BIN)/python tests/benchmarks/run.py
 
+soak: dev  ## steady load for MINUTES with RESTARTS brokers restarted each minute; nothing may grow
+	$(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),5) --restarts $(or $(RESTARTS),3)
+
 proto: dev  ## generates the gRPC code anew
 	cd .types && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
 	  --plugin=protoc-gen-mypy=../$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc \
