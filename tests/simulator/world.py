@@ -202,11 +202,14 @@ class BrokerNode(Node):
     def epoch(self) -> int:
         """Of the running incarnation; -1 before it is registered."""
         server = self.server
-        return -1 if server is None or not server._has_rooms else server._lifecycle.broker_epoch
+        epoch = None if server is None or not server._has_rooms else server._lifecycle._broker_epoch
+        return -1 if epoch is None else epoch
 
     def cut_power(self) -> None:
         """As `kill`, and what was not synced may be gone."""
-        self.lost_data_in_epoch = max(self.epoch, self.lost_data_in_epoch)
+        # Epochs are offsets of metadata: a registration that it has not heard of yet counts too.
+        known = [node.server._machine.image.end_offset for node in self.world.controllers.values() if node.server]
+        self.lost_data_in_epoch = max(self.epoch, self.lost_data_in_epoch, *known)
         self.kill()
         self.world.transcript.note(f"power {self.name}")
         self.disk.power_cut(self.world.disk_random)
