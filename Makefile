@@ -4,7 +4,7 @@ VENV ?= .venv
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench simulate contract-long docs clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate contract-long docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
