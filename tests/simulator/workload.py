@@ -31,13 +31,17 @@ class Workload:
         self._values = itertools.count(1)
 
     def start(self) -> None:
-        """A few of each kind."""
-        for number in range(2):
+        """Some of each kind: not all in every run, for a run costs time."""
+        random = self.random
+        for number in range(random.choice((1, 1, 2))):
             self.run(f"producer-{number}", lambda name: self.produce(name, "t", strong=True))
-        self.run("producer-2", lambda name: self.produce(name, "compacted", strong=True))
-        self.run("careless", lambda name: self.produce(name, "t", strong=False))
-        self.run("reader", lambda name: self.read(name, "t"))
-        for number in range(2):
+        if random.random() < 0.7:
+            self.run("keeper", lambda name: self.produce(name, "compacted", strong=True))
+        if random.random() < 0.5:
+            self.run("careless", lambda name: self.produce(name, "t", strong=False))
+        if random.random() < 0.6:
+            self.run("reader", lambda name: self.read(name, "t"))
+        for number in range(random.choice((0, 1, 2, 2))):
             self.run(f"member-{number}", lambda name: self.take_part(name, "group", ["t", "compacted"]))
 
     def run(self, name: str, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
