@@ -16,6 +16,9 @@ class Assignment:
         self.lock = threading.Lock()
         self.positions: dict[TopicPartition, PartitionPosition] = {}
         self.order: list[TopicPartition] = []  # whose turn it is: the first of it is asked first
+        # Above every generation of a position that was dropped. A partition that comes back, as after each eager
+        # rebalance, must not take the answer to a fetch of before for one of its own: it would skip what lies between.
+        self._first_generation = 0
 
     def add(self, partitions: Iterable[TopicPartition], *, reset: int | None, awaits_committed: bool) -> bool:
         """Reads these too, those of them that are new; True if any is.
@@ -26,7 +29,11 @@ class Assignment:
         with self.lock:
             for topic_partition in partitions:
                 if topic_partition not in self.positions:
-                    position = PartitionPosition(topic_partition, reset=None if awaits_committed else reset)
+                    position = PartitionPosition(
+                        topic_partition,
+                        reset=None if awaits_committed else reset,
+                        generation=self._first_generation,
+                    )
                     position.awaits_committed = awaits_committed
                     self.positions[topic_partition] = position
                     self.order.append(topic_partition)
@@ -37,5 +44,7 @@ class Assignment:
         """Reads these no more; what was fetched of them is forgotten."""
         with self.lock:
             for topic_partition in partitions:
-                self.positions.pop(topic_partition, None)
+                position = self.positions.pop(topic_partition, None)
+                if position is not None:
+                    self._first_generation = max(self._first_generation, position.generation + 1)
             self.order = [topic_partition for topic_partition in self.order if topic_partition in self.positions]

@@ -54,7 +54,7 @@ class Chunk:
 class PartitionPosition:
     """One assigned partition. The user's thread takes, the event loop adds; both under the consumer's lock."""
 
-    def __init__(self, topic_partition: TopicPartition, *, reset: int | None) -> None:
+    def __init__(self, topic_partition: TopicPartition, *, reset: int | None, generation: int = 0) -> None:
         self.topic_partition = topic_partition
         self.position: int | None = None
         self.position_epoch: int | None = None  # the leader epoch of the record before `position`, if it is known
@@ -63,7 +63,7 @@ class PartitionPosition:
         self.reset = reset  # EARLIEST or LATEST: to be looked up before anything is fetched
         self.last_fetched_epoch: int | None = None
         self.paused = False
-        self.generation = 0
+        self.generation = generation
         self.moves = 0  # grows with each change of place that is not reading on
         self.is_held = False  # taken records are still being given out one by one: `position` is behind them
         self.fetching: int | None = None  # the broker asked, while a fetch is under way

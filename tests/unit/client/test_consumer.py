@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from harness.fake_broker import FakeCluster
 from klamm.client import AsyncConsumer, ConsumerRecord, TopicPartition
+from klamm.proto.broker_pb2 import FetchRequest
 from klamm.proto.errors import (
     CorruptRecordError,
     ErrorCode,
@@ -119,6 +120,26 @@ def test_seek_into_the_middle_of_a_batch() -> None:
         assert offsets(await read(consumer, 1, max_records=1)) == [0]
 
     run(body, records=30)
+
+
+def test_an_answer_to_a_fetch_of_an_earlier_assignment_is_late() -> None:
+    async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
+        consumer.assign([ORDERS])
+        consumer.seek(ORDERS, 10)
+        async with asyncio.timeout(10):
+            while not any(isinstance(request, FetchRequest) for request in cluster.requests):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        # The same partition once more, as after an eager rebalance. The fetch of before is answered, no other one is.
+        cluster.brokers[0].pause()
+        consumer.unsubscribe()
+        consumer.assign([ORDERS])
+        consumer.seek(ORDERS, 2)
+        fill(cluster, 0, 5)
+        assert await consumer.poll(200) == {}
+        cluster.brokers[0].resume()
+        assert offsets(await read(consumer, 13)) == list(range(2, 15))
+
+    run(body, records=10, fetch_max_wait_ms=10_000)
 
 
 def test_position_follows_the_iteration_record_by_record() -> None:
