@@ -65,6 +65,7 @@ class ConfluentClient:
             {**common, **group, "auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 200}
         )
         self._result: PollResult | None = None
+        self._assigned_by_hand = False
 
     def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
         """As `Client.send`."""
@@ -109,13 +110,16 @@ class ConfluentClient:
         try:
             self._consumer.unsubscribe()
             self._consumer.assign([TopicPartition(*spot, offset) for spot, offset in positions.items()])
+            self._assigned_by_hand = True
         except (KafkaException, RuntimeError) as error:
             raise ClientError("unknown", str(error), fatal=True) from error
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """As `Client.subscribe`."""
         try:
-            self._consumer.unassign()
+            if self._assigned_by_hand:  # what a group has assigned is not ours to remove
+                self._consumer.unassign()
+                self._assigned_by_hand = False
             self._consumer.subscribe(
                 list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )

@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=2.0, help="how long faults are inflicted (2)")
     parser.add_argument("--seed", type=int, help="of the plan and the workload; drawn and printed by default")
-    parser.add_argument("--workers", type=int, default=2, help="threads of each of the client programs (2)")
+    parser.add_argument("--workers", type=int, default=4, help="threads of each of the client programs (4)")
     parser.add_argument("--pace-ms", type=float, default=30.0, help="mean rest between a thread's operations (30)")
     parser.add_argument("--only", action="append", choices=[kind.name for kind in FaultKind], help="these faults alone")
     return parser.parse_args()
