@@ -1,7 +1,7 @@
 """`make bench`: the benchmarks against clusters of real processes, as a table with spread.
 
-`python tests/benchmarks/run.py --only consume --only latency` runs only these; `--list` names them all. Those that
-belong to no goal run only when they are named.
+`python tests/benchmarks/run.py --only consume --only latency` runs only these; `--list` names them all. Those that take
+many minutes run only when they are named.
 """
 
 from __future__ import annotations
@@ -42,11 +42,14 @@ BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
     "kafka-many-groups": kafka_groups.many_groups,
     "kafka-idle-connections": kafka_connections.idle,
 }
-EXTRAS: dict[str, Callable[[], list[Measurement]]] = {"many-partitions": many_partitions.create_and_fail_over}
+EXTRAS: dict[str, Callable[[], list[Measurement]]] = {
+    "many-partitions": many_partitions.replicated,
+    "many-partitions-unreplicated": many_partitions.unreplicated,
+}
 
 
 def main() -> int:
-    """Runs those that are named, or all that have a goal."""
+    """Runs those that are named, or all but the longest."""
     known = BENCHMARKS | EXTRAS
     parser = argparse.ArgumentParser(description="Runs the benchmarks.")
     parser.add_argument("--only", action="append", choices=known, metavar="NAME", help="run this one; may be repeated")
