@@ -4,7 +4,7 @@ VENV ?= .venv
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate contract-long docs clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate chaos contract-long docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
@@ -66,6 +66,9 @@ contract-long: dev  ## every Kafka client while brokers are killed, 45 times
 
 bench: dev  ## benchmarks, as a table
 	$(BIN)/python tests/benchmarks/run.py
+
+chaos: dev  ## faults on a cluster of real processes for MINUTES (as root each node has a host of its own), with a verdict
+	$(BIN)/python -P tests/chaos/run.py --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
 
 soak: dev  ## steady load for MINUTES with RESTARTS brokers restarted each minute; nothing may grow
 	$(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),5) --restarts $(or $(RESTARTS),3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import kafka.errors
+import kafka.errors  # type: ignore[import-untyped]
 import pytest
 from chaos.outcomes import (
     CONFLUENT_NOT_APPENDED,
@@ -19,7 +19,14 @@ from chaos.outcomes import (
 from confluent_kafka import KafkaError as ConfluentError
 from klamm.proto import errors as klamm_errors
 
-NOT_KNOWN = ("_MSG_TIMED_OUT", "_TIMED_OUT", "_TRANSPORT", "_PURGE_INFLIGHT", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT")
+NOT_KNOWN: tuple[str, ...] = (
+    "_MSG_TIMED_OUT",
+    "_TIMED_OUT",
+    "_TRANSPORT",
+    "_PURGE_INFLIGHT",
+    "_ALL_BROKERS_DOWN",
+    "REQUEST_TIMED_OUT",
+)
 NOT_KNOWN += ("NOT_ENOUGH_REPLICAS_AFTER_APPEND", "NOT_LEADER_FOR_PARTITION", "OUT_OF_ORDER_SEQUENCE_NUMBER")
 
 
