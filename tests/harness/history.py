@@ -305,6 +305,8 @@ def _operation_to_json(operation: Operation) -> dict[str, Any]:
 def _operation_from_json(value: dict[str, Any]) -> Operation:
     if value["kind"] not in KINDS or value["outcome"] not in OUTCOMES:
         raise ValueError(f"{value['kind']!r} that ended {value['outcome']!r}")
+    if not type(value["process"]) is type(value["began_ns"]) is type(value["ended_ns"]) is int:
+        raise ValueError(f"process {value['process']!r} from {value['began_ns']!r} to {value['ended_ns']!r}")
     return Operation(
         value["process"],
         value["client"],

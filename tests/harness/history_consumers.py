@@ -115,6 +115,7 @@ class Consumers:
                 self._cover(partition, run)
                 run.floor = run.floor if run.next_offset is None else run.next_offset
                 run.start = run.next_offset = None
+                run.from_group = False
 
     def _read(self, number: int, operation: Operation, consumer: _Consumer, polls: Sequence[Polled]) -> None:
         runs, highest = consumer.runs, consumer.highest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.history import Position, Rebalance
-from harness.history_by_hand import HandMade, assert_fine, only, sent
+from harness.history_by_hand import assert_fine, only, sent
 from harness.history_findings import AnomalyName
 
 
