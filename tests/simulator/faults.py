@@ -80,6 +80,10 @@ def pause_controller(world: World, random: Random) -> None:
         _pause(world, random.choice(found), random)
 
 
+def crash_client(world: World, random: Random) -> None:
+    world.crash_client(random)
+
+
 def resume(world: World, _: Random) -> None:
     for node in world.nodes:
         node.resume()
@@ -328,7 +332,17 @@ def calm(_: World, __: Random) -> None:
 FAULTS: Final[dict[str, Inject]] = {
     function.__name__: function
     for function in (
-        *(kill_broker, kill_controller, kill_all, restart, stop_broker, pause_broker, pause_controller, resume),
+        *(
+            kill_broker,
+            kill_controller,
+            kill_all,
+            restart,
+            stop_broker,
+            pause_broker,
+            pause_controller,
+            resume,
+            crash_client,
+        ),
         *(power_broker, power_controller, power_all, cut, cut_one_way, isolate, cut_controllers, ring, slow, reset),
         *(mend, disk_write_fails, disk_sync_fails, disk_full, disk_heals, bit_flip, clock_jump, reassign, preferred),
         *(min_isr, retention, compaction, add_partitions, add_broker, create_topic, delete_topic, calm),

@@ -12,9 +12,9 @@ from random import Random
 from typing import Final
 
 PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "kills": ("kill_broker", "kill_broker", "kill_controller", "restart", "restart", "kill_all", "calm"),
+    "kills": ("kill_broker", "kill_broker", "kill_controller", "restart", "restart", "kill_all", "crash_client"),
     "network": ("cut", "cut_one_way", "isolate", "cut_controllers", "ring", "slow", "reset", "mend", "mend", "calm"),
-    "pauses": ("pause_broker", "pause_controller", "pause_broker", "resume", "resume", "kill_broker", "restart"),
+    "pauses": ("pause_broker", "pause_controller", "pause_broker", "resume", "resume", "crash_client", "restart"),
     "power": ("power_broker", "power_broker", "power_controller", "restart", "kill_broker", "power_all", "calm"),
     "operator": ("reassign", "preferred", "min_isr", "stop_broker", "restart", "add_broker", "add_partitions", "calm"),
     "topics": ("delete_topic", "create_topic", "retention", "compaction", "kill_broker", "restart"),
@@ -60,12 +60,12 @@ class Plan:
         return replace(self, faults=tuple(fault for place, fault in enumerate(self.faults) if place not in places))
 
 
-def draw(seed: int) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int, prefer: tuple[str, ...] = ()) -> Plan:
+    """The plan of a seed; with faults of no other profiles than those preferred, if any are."""
     random = Random(seed * 0x9E3779B97F4A7C15 + 1)
     brokers = random.choice((3, 3, 3, 4, 5))
     profiles = random.sample(sorted(PROFILES), random.choice((1, 2, 2, 3, 8)))
-    kinds = [kind for profile in profiles for kind in PROFILES[profile]]
+    kinds = [kind for profile in prefer or profiles for kind in PROFILES[profile]]
     faults = []
     at_ms = 0
     for _ in range(random.randint(3, 14)):

@@ -27,6 +27,8 @@ class Workload:
         self.random = Random(seed)
         self.stop = asyncio.Event()
         self.tasks: dict[asyncio.Task[None], Process] = {}
+        world.crash_client = self.crash
+        self._work: dict[asyncio.Task[None], Callable[[str], Coroutine[Any, Any, None]]] = {}
         self._hosts = itertools.count(1)
         self._values = itertools.count(1)
 
@@ -38,7 +40,8 @@ class Workload:
         if random.random() < 0.7:
             self.run("keeper", lambda name: self.produce(name, "compacted", strong=True))
         if random.random() < 0.5:
-            self.run("careless", lambda name: self.produce(name, "t", strong=False))
+            topic = random.choice(("t", "t", "fleeting"))
+            self.run("careless", lambda name: self.produce(name, topic, strong=False))
         if random.random() < 0.6:
             self.run("reader", lambda name: self.read(name, "t"))
         for number in range(random.choice((0, 1, 2, 2))):
@@ -49,6 +52,21 @@ class Workload:
         process = self.world.client(name, next(self._hosts))
         task: asyncio.Task[None] = process.run(lambda: self.world.loop.create_task(work(name), name=name))
         self.tasks[task] = process
+        self._work[task] = work
+
+    def crash(self, random: Random) -> None:
+        """A client's process is gone, whatever it was doing; another of its kind takes its place."""
+        found = [task for task in self.tasks if not task.done()]
+        if not found or self.stop.is_set():
+            return
+        task = random.choice(found)
+        process, work = self.tasks.pop(task), self._work.pop(task)
+        self.world.transcript.note(f"crash {process}")
+        process.alive = False
+        self.world.network.died(process)
+        for owned in [each for each in self.world.ledger.owned if each.consumer == process.name][-1:]:
+            self.world.ledger.owns(owned.group, owned.consumer, frozenset())  # it does nothing with them any more
+        self.run(f"{process.name}'", work)
 
     def check(self) -> None:
         """:raises Exception: what a client failed with."""

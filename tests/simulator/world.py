@@ -36,6 +36,7 @@ from simulator.grpc_server import SimulatedServer
 from simulator.ledger import Ledger
 from simulator.loop import SimulatedLoop
 from simulator.network import Network
+from simulator.ordered_set import aiokafka_in_order
 from simulator.process import Process, current_process
 from simulator.sockets import SocketModule
 from simulator.transcript import Transcript
@@ -228,6 +229,7 @@ class World:
         self.ledger = Ledger(loop)
         self.failures: list[tuple[str, BaseException]] = []
         self.buried = False
+        self.crash_client: Callable[[Random], None] = lambda _: None
         self.tasks: list[asyncio.Task[Any]] = []
         self.broker_properties = {"offsets.topic.num.partitions": "2"}
         self.controllers = {number: ControllerNode(self, number) for number in range(1, controllers + 1)}
@@ -318,7 +320,7 @@ def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape
     was_collecting = gc.isenabled()
     gc.disable()  # what a collection ends would end at another point in every run
     try:
-        with _chance_and_time(loop, seed):
+        with _chance_and_time(loop, seed), aiokafka_in_order():
             world = World(loop, seed, **shape)
             loop.set_exception_handler(lambda _, context: world.note_problem(context))
             with _grpc(world):
