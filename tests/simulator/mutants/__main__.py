@@ -1,0 +1,54 @@
+"""`python -m simulator.mutants [NAME...] [--seeds 2000] [--first 0] [--jobs 2] [--write]`: which seeds find which bug.
+
+Exit code 1 if one was not found. With --write the rows of docs/mutants.md are replaced by what was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from simulator.mutants import MUTANTS
+from simulator.mutants.hunt import Caught, hunt_named
+from simulator.mutants.table import line, write
+
+
+def main() -> int:
+    known = [mutant.name for mutant in MUTANTS]
+    parser = argparse.ArgumentParser(
+        prog="python -m simulator.mutants", description="Planted bugs, and who finds them."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all of them if none is given")
+    parser.add_argument("--seeds", type=int, default=2_000, help="at most so many for each")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--write", action="store_true", help="keep what was seen in docs/mutants.md")
+    given = parser.parse_args()
+    if unknown := sorted(set(given.names) - set(known)):
+        parser.error(f"there is no mutant {', '.join(unknown)}")
+    found = hunt_all(given.names or known, range(given.first, given.first + given.seeds), given.jobs)
+    if given.write:
+        write(found)
+    survivors = [each.mutant for each in found if not each.rule]
+    spent = sum(each.cpu_s for each in found)
+    print(f"{len(found) - len(survivors)} of {len(found)} mutants were found, in {spent:.0f} s of CPU")
+    if survivors:
+        print(f"not found: {', '.join(survivors)}")
+    return 1 if survivors else 0
+
+
+def hunt_all(names: list[str], seeds: range, jobs: int) -> list[Caught]:
+    """Each in a worker; prints the table as it grows."""
+    context = multiprocessing.get_context("spawn")
+    found: list[Caught] = []
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=10) as workers:
+        for done in as_completed([workers.submit(hunt_named, name, seeds) for name in names]):
+            found.append(done.result())
+            print(line(found[-1]), flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
