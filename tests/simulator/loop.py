@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from harness.virtual_loop import Deadlock, VirtualLoop
 from simulator.process import current_process
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from simulator.network import Network
 
 T = TypeVar("T")
+
+_TICK_S: Final = 1e-9
 
 _numbers = itertools.count(1)
 
@@ -107,6 +109,8 @@ def _nothing() -> None:
 class SimulatedLoop(VirtualLoop):
     """One for each run. Its turns are its own: asyncio's take a third of a run's time, and say nothing of ties."""
 
+    network: Network  # where it connects and listens
+
     def __init__(self) -> None:
         restart_numbers()
         super().__init__()
@@ -147,7 +151,9 @@ class SimulatedLoop(VirtualLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _TimerHandle:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        # Clocks tick: who waits for what rounding left of a pause would else wait for ever, at one point in time.
+        pause_s = max(delay, _TICK_S) if delay > 0 else 0.0
+        return self.call_at(self.now_s + pause_s, callback, *args, context=context)
 
     def _run_once(self) -> None:
         due, timers = self._due, self._timers
