@@ -202,11 +202,25 @@ class HardenedRaft(RaftMessages):
         self._answer(node, next_index=next_index, success=success, reset=reset)
 
     def _SyncObj__applyLogEntries(self) -> bool:
+        began = self._now()
         while self._SyncObj__raftLastApplied < self._SyncObj__raftCommitIndex:
             index = self._SyncObj__raftLastApplied + 1
             self._applier.apply_entry(self._journal.entry_at(index))
             self._SyncObj__raftLastApplied = index
+        self._forgive_silence(self._now() - began)
         return False  # send_what_is_new does the sending
+
+    def _forgive_silence(self, seconds: float) -> None:
+        """While this node applied commands it read nothing: it was not the others who were silent.
+
+        One command may change ten thousand partitions, on all controllers at the same time.
+        """
+        if seconds <= 0:
+            return
+        self._leader_heard_at += seconds
+        self._SyncObj__raftElectionDeadline += seconds
+        for node in self._SyncObj__lastResponseTime:
+            self._SyncObj__lastResponseTime[node] += seconds
 
     def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:
         del clearJournal  # a snapshot that does not fit the journal replaces it, else the journal is kept
