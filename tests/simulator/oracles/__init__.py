@@ -1,0 +1,398 @@
+"""The rules of DESIGN.md section 6, held against a whole simulated cluster from outside of the code under test.
+
+Each family of rules has a file of its own that knows nothing of a world: it is told what happens and says what breaks
+a rule. This puts them together, tells them what they must know (`listening.py` at once, `step` now and then), and
+raises what they found. Rules that nobody breaks without breaking another here are not looked at twice: 9 and 10 (5 and
+3), 26 (a send that fails for sure while brokers stop is one of 16 or of a client that gives up), 28 (all of them).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from klamm.broker.groups.consumer_group import ConsumerGroup
+from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC
+from klamm.broker.groups.shard import GroupShard
+from klamm.broker.log.partition_log import PartitionLog
+from klamm.broker.partition import Partition
+from klamm.cluster.image import MetadataImage, PartitionImage
+from klamm.proto.errors import KafkaStorageError, KafkaTimeoutError
+from klamm.proto.identifiers import BrokerId, TopicIdPartition, TopicPartition
+from simulator import world as world_module
+from simulator.ledger import Send
+from simulator.oracles.breach import Breach, Findings
+from simulator.oracles.commit_oracle import CommitOracle
+from simulator.oracles.door_oracle import DoorOracle
+from simulator.oracles.group_oracle import GroupOracle
+from simulator.oracles.listening import listen
+from simulator.oracles.liveness import what_is_missing
+from simulator.oracles.log_oracle import LogOracle
+from simulator.oracles.metadata_oracle import MetadataOracle
+from simulator.oracles.promise_oracle import PromiseOracle
+from simulator.oracles.raft_oracle import RaftOracle
+from simulator.oracles.replica_logs import ReplicaLog, ReplicaLogs
+from simulator.oracles.sight import (
+    LOG_DIR,
+    acts_on,
+    current_node_id,
+    leader_view,
+    raft_view,
+    replicas,
+    serving_server,
+    whole_log,
+)
+from simulator.world import BrokerNode, Node, World
+
+__all__ = ["Breach", "Oracles"]
+
+_UNRESOLVED_S: Final = 300.0
+_CLEAN_MARKER: Final = f"{LOG_DIR}/.kafka_cleanshutdown"
+
+
+class Oracles:
+    """Made once the world is as it is to run; `step` every few milliseconds, `finish` once all is healed."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.findings = Findings()
+        self.logs = ReplicaLogs()
+        report = self.findings.report
+        self.commits = CommitOracle(self.logs, report)
+        self.log_oracle = LogOracle(self.logs, report, self.commits.leader_of)
+        self.metadata = MetadataOracle(
+            report,
+            on_image=self._take_image,
+            on_partition=self._partition_changed,
+            stopped_cleanly=self._stopped_cleanly,
+            acts_on=self._acts_on,
+        )
+        self.raft = RaftOracle(report)
+        self.doors = DoorOracle(report)
+        self.groups = GroupOracle(report)
+        self.promises = PromiseOracle(report)
+        self.hosted: set[tuple[int, int, TopicIdPartition]] = set()
+        self.decay: set[tuple[int, TopicIdPartition]] = set()
+        self.faulty_disks: set[int] = set()
+        self.power_cuts: set[int] = set()  # whose disk nobody has looked at since
+        self._runs: dict[str, int] = {}
+        self._was_clean: dict[int, bool] = {}
+        self._incarnations: set[bytes] = set()
+        self._first_epochs: dict[tuple[int, int], int] = {}
+        self._seen: dict[Partition, tuple[object, ...]] = {}
+        self._sends_taken = self._owned_taken = self._failures_taken = 0
+        self._unresolved: list[Send] = []
+        self._steps = 0
+        self._hooks = listen(self)
+        self._hooks.after(world_module, "_bury", lambda *_: self._hooks.close())
+
+    @property
+    def now_s(self) -> float:
+        return self.world.loop.time()
+
+    # --- the contract ----------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """:raises Breach: a rule is broken."""
+        self._steps += 1
+        self._look_at_failures()
+        for node in self.world.brokers.values():
+            if node.running:
+                self._look_at_replicas(node)
+        for controller in self.world.controllers.values():
+            view = raft_view(controller, self.run_of(controller.name)) if controller.running else None
+            if view is not None:
+                self.raft.saw(view)
+        self._look_at_ledger()
+        if self._steps % 10 == 0:
+            self._look_at_groups()
+        self.findings.raise_first()
+
+    def healed(self) -> str | None:
+        """What is still missing, in one sentence; None: nothing."""
+        return what_is_missing(self.world)
+
+    async def finish(self) -> None:
+        """All is healed and the clients are done. :raises Breach: a rule is broken."""
+        self.step()
+        image = self.metadata.image
+        for topic, state in image.partitions():
+            self._finish_partition(topic.name, state)
+        for node in self.world.brokers.values():
+            server = serving_server(node)
+            if server is not None:
+                for shard in server._groups._shards.values():
+                    self.check_offsets(node.broker_id, shard)
+        self.findings.raise_first()
+
+    def _finish_partition(self, name: str, state: PartitionImage) -> None:
+        partition = state.topic_id_partition
+        compacted = partition in self.logs.compacted
+        found = []
+        for broker_id in state.replicas:
+            node = self.world.brokers[broker_id]
+            found += [whole_log(node, each) for each in replicas(node) if each.topic_id_partition == partition]
+        if not found:
+            return
+        self.promises.replicas(f"{name}-{state.partition}", found, compacted=compacted)
+        leaders = next((log for log in found if log.broker_id == state.leader), found[0])
+        since_s = self.commits.of(partition).promised_since_s
+        ledger = self.world.ledger
+        sends = [
+            send
+            for send in ledger.sends
+            if send.place == (name, state.partition)
+            and (send.acked_s is None or send.acked_s > since_s)
+            and self.metadata.topic_id(name, send.sent_s, send.acked_s or self.now_s) == state.topic_id
+        ]
+        polls = [
+            poll
+            for poll in ledger.polls
+            if poll.place == (name, state.partition)
+            and poll.at_s > since_s
+            and self.metadata.topic_id(name, poll.at_s - 60, poll.at_s) == state.topic_id
+        ]
+        self.promises.partition(f"{name}-{state.partition}", leaders, sends, polls, compacted=compacted)
+
+    # --- what is looked at in every step ---------------------------------------------------------------------
+
+    def _look_at_failures(self) -> None:
+        failures = self.world.failures[self._failures_taken :]
+        self._failures_taken += len(failures)
+        for where, error in failures:
+            if not self._was_provoked(where, error):
+                self.findings.report(0, f"unforeseen: {where} failed with {error!r}")
+
+    def _was_provoked(self, where: str, error: BaseException) -> bool:
+        if isinstance(error, KafkaTimeoutError):
+            return True  # a broker that could not register for a minute gives up
+        is_disks = isinstance(error, (OSError, KafkaStorageError)) or isinstance(error.__cause__, OSError)
+        return is_disks and any(where.startswith(f"broker-{broker_id}") for broker_id in self.faulty_disks)
+
+    def _look_at_replicas(self, node: BrokerNode) -> None:
+        disk = node.disk
+        if disk.capacity is not None:
+            self.faulty_disks.add(node.broker_id)
+        for partition in replicas(node):
+            log, leader = partition.log, partition.leader
+            now = (partition.high_watermark, log.log_end_offset, partition.leader_epoch, leader, partition.failure)
+            before = self._seen.get(partition)
+            if before == now:
+                continue
+            self._seen[partition] = now
+            self._look_at(node, partition, before)
+
+    def _look_at(self, node: BrokerNode, partition: Partition, before: tuple[object, ...] | None) -> None:
+        log, key = partition.log, partition.topic_id_partition
+        name = self.logs.name(key)
+        known = self.logs.of(node.broker_id, key)
+        if known.end_offset != log.log_end_offset and known.batches:
+            self.findings.report(
+                0,
+                f"the log of {name} on broker {node.broker_id} ends at {log.log_end_offset}; what was appended to it "
+                f"ends at {known.end_offset}",
+            )
+        if not log.log_start_offset <= partition.high_watermark <= log.log_end_offset:
+            self.findings.report(
+                4,
+                f"{name} on broker {node.broker_id}: the high watermark {partition.high_watermark} is not within the "
+                f"log, {log.log_start_offset} to {log.log_end_offset}",
+            )
+        epoch_before = before[2] if before is not None else None
+        if isinstance(epoch_before, int) and (partition.leader_epoch is None or partition.leader_epoch < epoch_before):
+            self.findings.report(
+                1, f"the leader epoch of {name} fell from {epoch_before} to {partition.leader_epoch} on {node.name}"
+            )
+        view = leader_view(partition, self.run_of(node.name))
+        if view is not None:
+            failed = partition.failure is not None
+            self.commits.led(view, log.log_end_offset, log.epoch_cache.latest_epoch, failed=failed)
+
+    def _look_at_ledger(self) -> None:
+        ledger = self.world.ledger
+        self._unresolved += ledger.sends[self._sends_taken :]
+        self._sends_taken = len(ledger.sends)
+        waiting = []
+        for send in self._unresolved:
+            if send.acked_s is None:
+                if send.failed is None and self.now_s - send.sent_s < _UNRESOLVED_S:
+                    waiting.append(send)
+            elif send.strong and send.offset is not None:
+                topic_id = self.metadata.topic_id(send.place.topic, send.sent_s, send.acked_s)
+                if topic_id is not None:
+                    self.commits.acked(TopicIdPartition(topic_id, send.place.partition), send.offset, send.producer)
+        self._unresolved = waiting
+        self.groups.owned(ledger.owned[self._owned_taken :])
+        self._owned_taken = len(ledger.owned)
+
+    def _look_at_groups(self) -> None:
+        image = self.metadata.image
+        for node in self.world.brokers.values():
+            server = serving_server(node) if node.running else None
+            if server is None:
+                continue
+            for shard in server._groups._shards.values():
+                for group_id, entry in shard.entries.items():
+                    if isinstance(entry.group, ConsumerGroup):
+                        state = entry.group._state
+                        members = {
+                            member.member_id: [
+                                TopicPartition(image.topic_names.get(topic_id, str(topic_id)), number)
+                                for held in (member.assigned_partitions, member.partitions_pending_revocation)
+                                for topic_id, numbers in held.items()
+                                for number in numbers
+                            ]
+                            for member in state.members.values()
+                        }
+                        self.groups.assigned(group_id, state.group_epoch, members)
+
+    # --- what the ears tell ----------------------------------------------------------------------------------
+
+    def starts(self, node: Node) -> None:
+        """A process is about to start."""
+        self._runs[node.name] = self._runs.get(node.name, 0) + 1
+        if isinstance(node, BrokerNode):
+            self._was_clean[node.broker_id] = _CLEAN_MARKER in node.disk.files
+
+    def run_of(self, name: str) -> int:
+        """How many processes this node has had."""
+        return self._runs.get(name, 0)
+
+    def registered_epoch(self, broker_id: int) -> int:
+        """The newest that is committed; -1: none."""
+        registered = self.metadata.image.brokers.get(BrokerId(broker_id))
+        return -1 if registered is None else int(registered.broker_epoch)
+
+    def first_epoch(self, node: BrokerNode) -> int:
+        """Under which the process registered first."""
+        key = (node.broker_id, self.run_of(node.name))
+        epoch = self._first_epochs.get(key)
+        if epoch is None:
+            epoch = self._first_epochs[key] = node.epoch
+        return epoch
+
+    def decayed(self, node: BrokerNode, path: str) -> None:
+        """A bit of a file has flipped."""
+        name = path.removeprefix(LOG_DIR + "/").partition("/")[0]
+        for partition, log in self.logs.on(node.broker_id):
+            if self.logs.name(partition) == name:
+                log.intact = False
+                self.decay.add((node.broker_id, partition))
+                epoch = max(node.epoch, self.registered_epoch(node.broker_id))
+                self.commits.lost_data(node.broker_id, epoch, partition)
+
+    def cut(self, log: PartitionLog, partition: TopicIdPartition, *, restarted: bool) -> None:
+        """A log was truncated, or emptied."""
+        process = self._current_broker()
+        replica = next((each for each in replicas(process) if each.log is log), None)
+        damaged = (process.broker_id, partition) in self.decay
+        leader_id: int | None = None
+        leader_start = 0
+        if replica is not None and replica.leader is None and replica.leader_id is not None:
+            leader_id = int(replica.leader_id)
+            theirs = [
+                each
+                for each in replicas(self.world.brokers[leader_id])
+                if each.topic_id_partition == partition and self.world.brokers[leader_id].running
+            ]
+            leader_start = theirs[0].log.log_start_offset if theirs else 0
+        if damaged or (restarted and (partition in self.logs.compacted or (replica is not None and replica.refetch))):
+            leader_id = None
+        if restarted:
+            self.log_oracle.restarted(process.broker_id, partition, log.log_end_offset, leader_id, leader_start)
+            self.decay.discard((process.broker_id, partition))
+            self.logs.of(process.broker_id, partition).intact = True
+        else:
+            self.log_oracle.truncated(process.broker_id, partition, log.log_end_offset, leader_id, leader_start)
+            latest = log.epoch_cache.latest_start_offset
+            if latest is not None and latest >= log.log_end_offset:
+                self.findings.report(
+                    14,
+                    f"broker {process.broker_id} truncated {self.logs.name(partition)} to {log.log_end_offset}, and "
+                    f"epoch {log.epoch_cache.latest_epoch} still begins at {latest} in its cache",
+                )
+        if not damaged:
+            self.commits.truncated(process.broker_id, partition, log.log_end_offset)
+            self.check_epochs(log, partition)
+
+    def check_epochs(self, log: PartitionLog, partition: TopicIdPartition) -> None:
+        """Rule 14, of a log of the broker whose code runs."""
+        self.log_oracle.check_epochs(
+            self._current_broker().broker_id,
+            partition,
+            log.epoch_cache.entries,
+            log.log_start_offset,
+            log.log_end_offset,
+        )
+
+    def log_missing(self, node: BrokerNode, partition: TopicIdPartition, known: ReplicaLog) -> None:
+        """A broker started without a log that it had."""
+        gone = partition.topic_id in self.metadata.removed or (node.broker_id, partition) in self.metadata.unassigned
+        if known.batches and not gone and node.broker_id not in self.power_cuts:
+            self.findings.report(
+                24, f"broker {node.broker_id} started without the log of {self.logs.name(partition)} that it had"
+            )
+        self.logs.drop(node.broker_id, partition)
+
+    def check_offsets(self, broker_id: int, shard: GroupShard) -> None:
+        """A coordinator serves, or has to at the end."""
+        log = shard.log
+        topic = self.metadata.image.topics.get(OFFSETS_TOPIC)
+        number = log.partition
+        if topic is None or topic.topic_id != shard.topic_id:
+            return
+        state = topic.partitions[number]
+        if state.leader != broker_id or state.leader_epoch != log.leader_epoch:
+            return  # deposed, and does not know it yet: it may show what was true, and acks nothing
+        committed = {
+            group: {key: int(value.offset) for key, value in shard.offsets.committed(group).items()}
+            for group in shard.offsets.group_ids()
+        }
+        far = any(
+            abs(node.process.wall_offset_ms) > 86_400_000 for node in self.world.nodes if node.process is not None
+        )
+        self.groups.shows(
+            f"broker {broker_id}, which coordinates {OFFSETS_TOPIC}-{number} in epoch {log.leader_epoch},",
+            number,
+            committed,
+            since_s=self.commits.of(state.topic_id_partition).promised_since_s,
+            may_expire=far,
+        )
+
+    def _current_broker(self) -> BrokerNode:
+        return self.world.brokers[current_node_id()]
+
+    # --- what metadata asks and tells ------------------------------------------------------------------------
+
+    def _take_image(self, image: MetadataImage) -> None:
+        self.commits.image = image
+
+    def _partition_changed(
+        self, name: str, old: PartitionImage | None, new: PartitionImage, image: MetadataImage
+    ) -> None:
+        self.commits.changed(name, old, new, image, self.now_s)
+        committed = self.commits.of(new.topic_id_partition)
+        if committed.given_up:
+            self.log_oracle.lost_promises.add(new.topic_id_partition)
+        if new.recovering and (old is None or not old.recovering):
+            place = (name, new.partition)
+            asked = place in self.world.ledger.unclean or image.topic_config(name).unclean_leader_election_enable
+            if not asked:
+                self.findings.report(3, f"an unclean election of {name}-{new.partition} that nobody asked for: {new}")
+
+    def _stopped_cleanly(self, broker_id: int) -> bool:
+        node = self.world.brokers[broker_id]
+        server = serving_server(node)
+        registered = self.metadata.image.brokers[BrokerId(broker_id)]
+        if registered.incarnation_id in self._incarnations:
+            return True  # the same process, which has all its log
+        self._incarnations.add(registered.incarnation_id)
+        registration = None if server is None else server._lifecycle._registration
+        if registration is None or registration.incarnation_id != registered.incarnation_id:
+            return True  # that process is gone already; the next one registers too
+        return self._was_clean.get(broker_id, True)
+
+    def _acts_on(self, broker_id: int) -> int:
+        node = self.world.brokers[broker_id]
+        if not node.running or node.epoch != self.registered_epoch(broker_id):
+            return -1
+        return acts_on(node)
