@@ -4,7 +4,7 @@ VENV ?= .venv
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate chaos contract-long docs clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate mutants mutants-quick chaos contract-long docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,6 +60,12 @@ check: dev proto-check  ## lint, types, layers
 
 simulate: dev  ## a simulated cluster under faults: SEEDS=1000, or SEED=17 for the story of one
 	PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+mutants: dev  ## planted bugs, each until the simulator finds it within LIMIT=2000 seeds; NAMES="..." for some of them
+	PYTHONPATH=tests $(BIN)/python -m simulator.mutants --seeds $(or $(LIMIT),2000) --write $(NAMES)
+
+mutants-quick: dev  ## the same within 25 seeds each, for those that are found so soon
+	PYTHONPATH=tests $(BIN)/python -m simulator.mutants --quick 25
 
 contract-long: dev  ## every Kafka client while brokers are killed, 45 times
 	KLAMM_CONTRACT_ROUNDS=15 $(BIN)/python -m pytest tests/contract/test_faults.py

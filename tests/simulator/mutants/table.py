@@ -14,6 +14,7 @@ from simulator.mutants.mutant import Mutant
 PAGE: Final = Path(__file__).parents[3] / "docs" / "mutants.md"
 _ROW: Final = re.compile(r"^\| `(\w+)` \|")
 _SEEN_COLUMNS: Final = 4
+_NOT_FOUND: Final = ("**not found**", "not run")
 _HEAD: Final = """# Planted bugs
 
 Written by `make mutants`; each row is of its mutant's last run. A mutant is a known way to get this protocol wrong, put
@@ -39,7 +40,7 @@ def write(found: Iterable[Caught]) -> None:
     """Replaces the rows of these mutants; those of others stay as they were."""
     seen = read()
     seen |= {each.mutant: _seen(each) for each in found}
-    rows = [_row(mutant, seen.get(mutant.name, ("not run", "", "", ""))) for mutant in MUTANTS]
+    rows = [_row(mutant, seen.get(mutant.name, (_NOT_FOUND[1], "", "", ""))) for mutant in MUTANTS]
     PAGE.write_text(_HEAD + "".join(rows), encoding="utf-8")
 
 
@@ -53,9 +54,14 @@ def read() -> dict[str, tuple[str, ...]]:
     return {each[0].strip("`"): tuple(each[-_SEEN_COLUMNS:]) for each in cells}
 
 
+def seeds_needed() -> dict[str, int]:
+    """By mutant, of those that were found."""
+    return {name: int(seen[2].split()[0]) for name, seen in read().items() if seen[0] not in _NOT_FOUND}
+
+
 def _seen(caught: Caught) -> tuple[str, ...]:
     if not caught.rule:
-        return "**not found**", "", f"more than {caught.seeds}", f"{caught.cpu_s:.0f}"
+        return _NOT_FOUND[0], "", f"more than {caught.seeds}", f"{caught.cpu_s:.0f}"
     profiles = f" ({', '.join(caught.profiles)})" if caught.profiles else ""
     return caught.rule, str(caught.seed), f"{caught.seeds}{profiles}", f"{caught.cpu_s:.0f}"
 
