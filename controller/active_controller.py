@@ -136,7 +136,7 @@ class ActiveController:
         if self._under_way >= PROPOSALS_MAX:
             return self._refused(ErrorCode.THROTTLING_QUOTA_EXCEEDED, f"{PROPOSALS_MAX} commands are under way")
         self._stamp(command, epoch)
-        entry = command.SerializeToString()
+        entry = command.SerializeToString(deterministic=True)
         if len(entry) > COMMAND_BYTES_MAX:  # with its stamps: topic ids are a part of it
             return self._refused(
                 ErrorCode.INVALID_REQUEST, f"the command has {len(entry)} bytes; at most {COMMAND_BYTES_MAX}"

@@ -85,7 +85,7 @@ class SessionDriver:
         # Silence is measured in session time-outs; what is due sooner (a broken stream's grace) has its own timer.
         self._tick_interval_ms = max(self._sessions.tick_interval_ms, min(session_timeout_ms // 10, TICK_MS_MAX))
         self._proposer: Proposer | None = None  # while active
-        self._streams: set[SessionStream] = set()
+        self._streams: dict[SessionStream, None] = {}  # in the order in which they came, as they end
         self._current: dict[BrokerId, SessionStream] = {}  # on which the broker's latest heartbeat came
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -129,7 +129,7 @@ class SessionDriver:
     def open(self) -> SessionStream:
         """A broker opened a stream."""
         stream = SessionStream()
-        self._streams.add(stream)
+        self._streams[stream] = None
         return stream
 
     async def read(self, stream: SessionStream, heartbeats: AsyncIterator[BrokerHeartbeat]) -> None:
@@ -142,7 +142,7 @@ class SessionDriver:
 
     def closed(self, stream: SessionStream) -> None:
         """A stream ended. If it was the broker's current one, the broker has probably died."""
-        self._streams.discard(stream)
+        self._streams.pop(stream, None)
         heartbeat = stream.heartbeat
         if heartbeat is None or self._current.get(BrokerId(heartbeat.broker_id)) is not stream:
             return
