@@ -1,6 +1,6 @@
-"""The client's half of gRPC over the simulated network: what `grpc.aio.insecure_channel` gives, as far as Klamm uses it.
+"""The client's half of gRPC over the simulated network: what `grpc.aio.insecure_channel` gives, as Klamm uses it.
 
-Its errors, and the words in which calls end, are those of grpc.aio 1.x: `AioRpcError` with a status, `InvalidStateError`
+Its errors, and the words in which calls end, are those of grpc.aio: `AioRpcError` with a status, `InvalidStateError`
 for a write to a call that is over, `EOF` at the end of a stream. tests/unit/test_simulated_grpc.py holds both to the
 same expectations.
 """
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+from simulator.grpc_server import encoded
 from simulator.network import End, Network
 from simulator.process import Process
 
@@ -189,7 +190,7 @@ class Call:
         if not self._started.done():
             self._started.set_result(None)
         if not self._requests:
-            self._channel.send(("message", self.number, self._serializer(request)))
+            self._channel.send(("message", self.number, encoded(self._serializer, request)))
             self._channel.send(("half_close", self.number))
         elif request is not None:
             async for each in request:
@@ -270,7 +271,7 @@ class Call:
         await asyncio.shield(self._started)
         if self._status.done():
             self._raise_for_status()
-        self._channel.send(("message", self.number, self._serializer(request)))
+        self._channel.send(("message", self.number, encoded(self._serializer, request)))
         await asyncio.sleep(0)
 
     async def done_writing(self) -> None:

@@ -10,8 +10,16 @@ from typing import Any, NamedTuple, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from simulator.network import End, Network
 from simulator.process import Process
+
+
+def encoded(serializer: Callable[[Any], bytes] | None, message: Any) -> bytes:
+    """As the serializer does; a map's entries are in order: else they would be in another one in every process."""
+    if isinstance(message, Message):
+        return message.SerializeToString(deterministic=True)
+    return message if serializer is None else serializer(message)  # type: ignore[no-any-return]
 
 
 class CallDetails(NamedTuple):
@@ -221,8 +229,7 @@ class ServerCall:
         if self._over:
             raise asyncio.CancelledError
         await self.send_initial_metadata(())
-        serializer = self._handler.response_serializer
-        self._end.send(("message", self._number, response if serializer is None else serializer(response)))
+        self._end.send(("message", self._number, encoded(self._handler.response_serializer, response)))
         await asyncio.sleep(0)
 
     async def send_initial_metadata(self, metadata: Any) -> None:
