@@ -210,6 +210,7 @@ class Reading:
 def consume_sdk(options: dict[str, Any]) -> None:
     """The SDK's consumer: every partition if it has no group, else what the group gives it."""
     from klamm.client import Consumer, TopicPartition
+    from klamm.proto.errors import KafkaError
 
     orders, counts = Orders(AS_FAST_AS_IT_CAN), Counts()
     reading = Reading(counts)
@@ -228,11 +229,19 @@ def consume_sdk(options: dict[str, Any]) -> None:
             consumer.assign(partitions)
             for each in partitions:
                 consumer.seek(each, 0)
-        while not orders.end.is_set():
-            for partition, records in consumer.poll(timeout_ms=200).items():
-                for record in records:
-                    reading.take(partition.topic, partition.partition, record.value)
-            counts.tell()
+        try:
+            while not orders.end.is_set():
+                for partition, records in consumer.poll(timeout_ms=200).items():
+                    for record in records:
+                        reading.take(partition.topic, partition.partition, record.value)
+                counts.tell()
+        except KafkaError as error:  # the others go on: what they see says more about it
+            began, ended = (
+                consumer.beginning_offsets(consumer.assignment()),
+                consumer.end_offsets(consumer.assignment()),
+            )
+            counts.complain(f"{error}; the logs begin at {began} and end at {ended}")
+            orders.end.wait()
     counts.extra = reading.told()
     counts.tell(final=True)
 

@@ -23,16 +23,10 @@ CATCH_UP_SECONDS_MAX: Final = 120.0
 COMMIT_SECONDS: Final = 3.0
 AS_FAST_AS_THEY_CAN: Final = -1.0
 
-MEBIBYTE: Final = 1024 * 1024
-
-TOPIC_CONFIG: Final[Mapping[str, str]] = {
-    # A partition is full after a minute or two; from then on segments go as they come.
-    "segment.bytes": str(4 * MEBIBYTE),
-    "retention.bytes": str(32 * MEBIBYTE),
-    "file.delete.delay.ms": "5000",
-}
-KEPT: Final[Mapping[str, str]] = {"retention.bytes": "-1"}
-"""While the capacity is measured readers may fall behind."""
+KEPT_SECONDS: Final = 100.0
+"""Of the load: from then on segments go as they come. A reader may be that far behind, and no more."""
+SEGMENTS_KEPT: Final = 8
+SEGMENT_BYTES_MIN: Final = 1024 * 1024
 
 OnLine = Callable[[str, int, Line], None]
 """A client's name, its pid, and what it said."""
@@ -48,7 +42,6 @@ class Load:
         rates: Mapping[str, float],
         folder: Path,
         on_line: OnLine,
-        topic_config: Mapping[str, str] = TOPIC_CONFIG,
     ) -> None:
         """`rates` are records a second for "produce-sdk" and "produce-confluent".
 
@@ -60,7 +53,6 @@ class Load:
         self._rates = dict(rates)
         self._folder = folder
         self._on_line = on_line
-        self._topic_config = dict(topic_config)
         self.clients: dict[str, ClientProcess] = {}
 
     @property
@@ -70,7 +62,10 @@ class Load:
     def __enter__(self) -> Self:
         with Admin(bootstrap_servers=self._cluster.bootstrap_servers) as admin:
             admin.create_topics(
-                [NewTopic(topic, PARTITIONS, 3, topic_configs=self._topic_config) for topic in self.topics]
+                [
+                    NewTopic(topic, PARTITIONS, 3, topic_configs=_topic_config(self._rates[f"produce-{kind}"]))
+                    for kind, topic in self._topics.items()
+                ]
             )
         for kind in ("sdk", "confluent"):
             self._start(f"read-{kind}", f"consume-{kind}")
@@ -104,9 +99,11 @@ class Load:
         complaints, acked, waits_s = self._end_producers()
         total = sum(acked.values())
         complaints += self._await_readers(total)
-        lines = {name: self.clients[name].end() for name in self.clients if not name.startswith("produce")}
-        complaints += [f"{name}: {text}" for name, line in lines.items() for text in line["complaints"]]
-        runs = {name: _runs(line) for name, line in lines.items()}
+        runs: dict[str, dict[Partition, list[list[int]]]] = {}
+        for name in ("read-sdk", "read-confluent", "group-sdk", "group-confluent"):
+            line = self.clients[name].end()
+            complaints += [f"{name}: {text}" for text in line["complaints"]]
+            runs[name] = _runs(line)
         for name in ("read-sdk", "read-confluent"):
             complaints += [f"{name}: {text}" for text in check_reader(acked, runs[name])]
         members = [runs["group-sdk"], runs["group-confluent"]]
@@ -163,6 +160,15 @@ class Load:
         return complaints + check_committed(ends, self._committed())
 
 
+def _topic_config(rate: float) -> dict[str, str]:
+    """At this rate a partition is full after KEPT_SECONDS; without a rate everything is kept."""
+    if rate == AS_FAST_AS_THEY_CAN:
+        return {}
+    kept = int(rate * RECORD_BYTES * KEPT_SECONDS / PARTITIONS)
+    segment = max(SEGMENT_BYTES_MIN, kept // SEGMENTS_KEPT)
+    return {"retention.bytes": str(kept), "segment.bytes": str(segment), "file.delete.delay.ms": "5000"}
+
+
 def _runs(line: Mapping[str, Any]) -> dict[Partition, list[list[int]]]:
     return {(topic, partition): runs for topic, partition, runs in line["runs"]}
 
@@ -175,7 +181,7 @@ def measure_capacity(cluster: LocalCluster, folder: Path, warm_up_s: float, seco
     :raises ClientError: a client failed. :raises RuntimeError: records were lost or doubled even now.
     """
     rates = {"produce-sdk": AS_FAST_AS_THEY_CAN, "produce-confluent": AS_FAST_AS_THEY_CAN}
-    with Load(cluster, "capacity", rates, folder, lambda *_: None, KEPT) as load:
+    with Load(cluster, "capacity", rates, folder, lambda *_: None) as load:
         time.sleep(warm_up_s)
         before, began = load.done(), time.monotonic()
         time.sleep(seconds)

@@ -29,7 +29,7 @@ from soak.client_process import Line
 from soak.judge import Lives, Verdict, judge, warm_up_s
 from soak.load import RECORD_BYTES, Load, measure_capacity
 from soak.page import COLUMNS, page, row, sparkline
-from soak.sampler import BLOCKS, METRICS, PROCESSOR, TASKS, Sampler
+from soak.sampler import BEHIND, BLOCKS, METRICS, PROCESSOR, TASKS, Sampler
 from soak.trend import Point
 
 CAPACITY_WARM_UP_S: Final = 5.0
@@ -86,9 +86,17 @@ def soak(
     for spec in cluster.layout.nodes:
         sampler.watch(spec.name, partial(cluster.pid_of, spec.name), spec.log_path)
 
+    acked: dict[str, int] = {}
+
     def on_line(name: str, pid: int, line: Line) -> None:
-        if name in sampler.watched:
-            sampler.watched[name].told(sampler.now_s(), pid, {TASKS: line["tasks"], BLOCKS: line["blocks"]})
+        if name not in sampler.watched:
+            return
+        values = {TASKS: line["tasks"], BLOCKS: line["blocks"]}
+        if name.startswith("produce"):
+            acked[name] = line["done"]
+        elif name.startswith("read"):
+            values[BEHIND] = sum(acked.values()) - line["done"]
+        sampler.watched[name].told(sampler.now_s(), pid, values)
 
     with Load(cluster, "soak", rates, folder, on_line) as load:
         for name, client in load.clients.items():
@@ -104,6 +112,7 @@ def soak(
         f"capacity {_rates(capacity)}; load {_rates(rates)} of {RECORD_BYTES} bytes, RF 3, acks=all",
         *done,
         f"{len(brokers.done)} restarts of a broker, down to in sync again {_range([b - a for a, b in brokers.done])} s",
+        f"readers were behind by {_most_behind(sampler):,.0f} records at most",
     ]
     return sampler, complaints, brokers.done, facts
 
@@ -114,6 +123,13 @@ def _rates(rates: Mapping[str, float]) -> str:
 
 def _range(values: list[float]) -> str:
     return f"{min(values):.1f} to {max(values):.1f}" if values else "-"
+
+
+def _most_behind(sampler: Sampler) -> float:
+    return max(
+        (value for each in sampler.watched.values() for life in each.lives for _, value in life.series.get(BEHIND, ())),
+        default=0,
+    )
 
 
 def _lives(sampler: Sampler) -> dict[str, Lives]:

@@ -31,6 +31,7 @@ THREADS: Final = "threads"
 TASKS: Final = "tasks"
 BLOCKS: Final = "allocated blocks"
 PROCESSOR: Final = "processor"
+BEHIND: Final = "records behind"
 
 METRICS: Final[Mapping[str, str]] = {
     MEMORY: "bytes",
@@ -39,9 +40,11 @@ METRICS: Final[Mapping[str, str]] = {
     DESCRIPTORS: "",
     TASKS: "",
     THREADS: "",
+    BEHIND: "",
     PROCESSOR: "s",
 }
-"""What is recorded, and its unit. Processor time grows by its nature; all else is not to."""
+"""What is recorded, and its unit. Processor time grows by its nature, and how far readers are behind what was acked
+depends on who else uses the machine; all else is not to grow."""
 
 
 @dataclass
