@@ -88,6 +88,9 @@ class ClientSettings:
 class Client(Protocol):
     """One library's producer and consumer. Only `ClientError` comes out of it."""
 
+    keeps_subscription: bool
+    """Subscribing again to the same topics changes nothing: what it has, it keeps, and no listener is told."""
+
     def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
         """Sends the records at once and waits for what becomes of each."""
 

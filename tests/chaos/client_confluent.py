@@ -37,6 +37,7 @@ class ConfluentClient:
     """librdkafka, over Kafka's protocol."""
 
     def __init__(self, settings: ClientSettings, *, group_protocol: str = "classic") -> None:
+        self.keeps_subscription = group_protocol == "consumer"
         common = {
             "bootstrap.servers": settings.servers,
             "client.id": settings.client_id,

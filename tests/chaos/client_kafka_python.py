@@ -31,11 +31,13 @@ from kafka import (  # type: ignore[import-untyped]
     OffsetAndMetadata,
     TopicPartition,
 )
-from kafka.errors import CommitFailedError, KafkaError  # type: ignore[import-untyped]
+from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError  # type: ignore[import-untyped]
 
 
 class KafkaPythonClient:
     """kafka-python, over Kafka's protocol."""
+
+    keeps_subscription = False
 
     def __init__(self, settings: ClientSettings) -> None:
         common = {
@@ -188,7 +190,9 @@ def _acked(offset: int) -> SendResult:
 
 
 def _not_acked(error: BaseException) -> SendResult:
-    fatal = type(error).__name__ in KAFKA_PYTHON_FATAL
+    # When a batch that was sent runs out of time, release 3.0.12 gives its producer id up and never asks for another:
+    # such a producer sends nothing more.
+    fatal = isinstance(error, KafkaTimeoutError) or type(error).__name__ in KAFKA_PYTHON_FATAL
     return SendResult(kafka_python_outcome(error), None, time.monotonic_ns(), _text(error), fatal)
 
 

@@ -30,6 +30,8 @@ from klamm.proto.errors import KafkaError
 class KlammClient:
     """Klamm's own library, over gRPC."""
 
+    keeps_subscription = False
+
     def __init__(self, settings: ClientSettings) -> None:
         self._producer = Producer(
             bootstrap_servers=settings.servers,

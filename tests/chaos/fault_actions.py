@@ -66,6 +66,8 @@ def _kill_all(arena: Arena, planned: PlannedFault, random: Random, note: Note) -
 def _rolling_restart(arena: Arena, planned: PlannedFault, random: Random, note: Note) -> None:
     noted = False
     for spec in arena.cluster.member_specs:
+        if arena.ending.is_set():
+            break  # the rest of them are spared
         with arena.claim([spec]) as held:
             if not held or spec.name not in arena.cluster.members:
                 continue

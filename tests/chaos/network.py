@@ -11,6 +11,7 @@ The campaign itself speaks to all nodes through the bridge, from outside of all 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -183,23 +184,33 @@ def make_network(hosts: Sequence[str]) -> tuple[Network, str]:
 
 
 def owners_of_leftovers() -> set[int]:
-    """The pids of campaigns whose namespaces are there, alive or not."""
-    try:
-        listed = run("ip", "netns", "list")
-    except ShellCommandError:
-        return set()  # no iproute2, or no right to ask: then there is nothing of ours
-    names = [line.split()[0] for line in listed.splitlines() if line.startswith(NAME_PREFIX)]
-    return {int(owner) for name in names if (owner := name[len(NAME_PREFIX) :].partition("-")[0]).isdigit()}
+    """The pids of campaigns whose namespaces or links are there, alive or not."""
+    owners = {match.group(1) for name in _links() if (match := re.fullmatch(rf"{_LINK_PREFIX}(\d+)(n\d+)?", name))}
+    owners |= {name[len(NAME_PREFIX) :].partition("-")[0] for name in _namespaces()}
+    return {int(owner) for owner in owners if owner.isdigit()}
 
 
 def remove_links_and_namespaces(owner: int) -> None:
-    """Removes the bridge and the namespaces of the campaign with this pid; links go with their namespaces."""
-    listed = run("ip", "netns", "list")
-    for line in listed.splitlines():
-        if line.startswith(f"{NAME_PREFIX}{owner}-"):
-            run("ip", "netns", "delete", line.split()[0])
-    if Path(f"/sys/class/net/{_LINK_PREFIX}{owner}").exists():
-        run("ip", "link", "delete", f"{_LINK_PREFIX}{owner}")
+    """Removes the bridge, the links and the namespaces of the campaign with this pid."""
+    # Links would go with their namespaces, but those live on unseen while a broken connection in them does.
+    for link in _links():
+        if re.fullmatch(rf"{_LINK_PREFIX}{owner}(n\d+)?", link):
+            succeeds([["ip", "link", "delete", link]])  # one may go by itself meanwhile
+    for namespace in _namespaces():
+        if namespace.startswith(f"{NAME_PREFIX}{owner}-"):
+            run("ip", "netns", "delete", namespace)
+
+
+def _links() -> list[str]:
+    return sorted(path.name for path in Path("/sys/class/net").glob(f"{_LINK_PREFIX}*"))
+
+
+def _namespaces() -> list[str]:
+    try:
+        listed = run("ip", "netns", "list")
+    except ShellCommandError:
+        return []  # no iproute2, or no right to ask: then there is nothing of ours
+    return [line.split()[0] for line in listed.splitlines() if line.startswith(NAME_PREFIX)]
 
 
 def python_on(network: Network, host: str, *arguments: str) -> list[str]:

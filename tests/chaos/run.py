@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -44,7 +45,12 @@ def main() -> int:
         kinds=frozenset(FaultKind[name] for name in arguments.only) if arguments.only else None,
     )
     print(f"fault campaign of {arguments.minutes:g} min, commit {commit()}, seed {seed}; files in {folder}", flush=True)
-    result = Campaign(settings).run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was made is removed
+    try:
+        result = Campaign(settings).run()
+    except KeyboardInterrupt:
+        print(f"stopped; what there is of the history is in {folder}")
+        return 130
     text = report(result)
     print(text)
     (folder / "report.txt").write_text(text, encoding="utf-8")

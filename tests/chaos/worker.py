@@ -107,7 +107,7 @@ class Worker:
         threading.Thread(target=_close_quietly, args=(client,), daemon=True).start()
         self._process += 1
         self._count = 0
-        self._seen, self._to_commit = {}, {}
+        self._seen, self._to_commit, self._subscribed = {}, {}, False
         if self._process > self._last_process:
             raise RuntimeError(f"{self._library} came to its end {PROCESSES_PER_WORKER} times")
 
@@ -162,6 +162,8 @@ class Worker:
         return self._carry_out(self._begin("assign", positions=numbered), lambda: client.assign(positions))
 
     def _subscribe(self, client: Client) -> bool:
+        if self._subscribed and client.keeps_subscription:
+            return True  # the history would say that what it had is gone
         self._subscribed, self._to_commit = True, {}
         return self._carry_out(self._begin("subscribe"), lambda: client.subscribe(self._topics))
 

@@ -20,6 +20,8 @@ PARTITIONS: list[Spot] = [("orders", 0), ("orders", 1), ("visits", 0)]
 class FakeClient:
     """Keeps what it is sent, gives it back, and breaks after some operations."""
 
+    keeps_subscription = False
+
     def __init__(self, log: dict[Spot, list[bytes]], operations: int, stopping: threading.Event) -> None:
         self._log = log
         self._left = operations
