@@ -13,10 +13,11 @@ from typing import Final
 from klamm.broker.groups.consumer_group import ConsumerGroup
 from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC
 from klamm.broker.groups.shard import GroupShard
+from klamm.broker.log.errors import LogDirectoryError
 from klamm.broker.log.partition_log import PartitionLog
 from klamm.broker.partition import Partition
 from klamm.cluster.image import MetadataImage, PartitionImage
-from klamm.proto.errors import KafkaStorageError, KafkaTimeoutError
+from klamm.proto.errors import CorruptRecordError, KafkaStorageError, KafkaTimeoutError
 from klamm.proto.identifiers import BrokerId, TopicIdPartition, TopicPartition
 from simulator import world as world_module
 from simulator.ledger import Send
@@ -28,7 +29,7 @@ from simulator.oracles.listening import listen
 from simulator.oracles.liveness import what_is_missing
 from simulator.oracles.log_oracle import LogOracle
 from simulator.oracles.metadata_oracle import MetadataOracle
-from simulator.oracles.promise_oracle import PromiseOracle
+from simulator.oracles.promise_oracle import PromiseOracle, WholeLog
 from simulator.oracles.raft_oracle import RaftOracle
 from simulator.oracles.replica_logs import ReplicaLog, ReplicaLogs
 from simulator.oracles.sight import (
@@ -127,10 +128,8 @@ class Oracles:
     def _finish_partition(self, name: str, state: PartitionImage) -> None:
         partition = state.topic_id_partition
         compacted = partition in self.logs.compacted
-        found = []
-        for broker_id in state.replicas:
-            node = self.world.brokers[broker_id]
-            found += [whole_log(node, each) for each in replicas(node) if each.topic_id_partition == partition]
+        logs = [self._whole_log(self.world.brokers[broker_id], partition) for broker_id in state.replicas]
+        found = [log for log in logs if log is not None]
         if not found:
             return
         self.promises.replicas(f"{name}-{state.partition}", found, compacted=compacted)
@@ -153,9 +152,19 @@ class Oracles:
         ]
         self.promises.partition(f"{name}-{state.partition}", leaders, sends, polls, compacted=compacted)
 
+    def _whole_log(self, node: BrokerNode, partition: TopicIdPartition) -> WholeLog | None:
+        replica = next((each for each in replicas(node) if each.topic_id_partition == partition), None)
+        try:
+            return None if replica is None else whole_log(node, replica)
+        except CorruptRecordError as error:
+            if (node.broker_id, partition) not in self.decay:
+                self.findings.report(18, f"the log of {replica} on {node.name} is damaged: {error}")
+            return None
+
     # --- what is looked at in every step ---------------------------------------------------------------------
 
     def _look_at_failures(self) -> None:
+        self.faulty_disks |= {node.broker_id for node in self.world.brokers.values() if node.disk.capacity is not None}
         failures = self.world.failures[self._failures_taken :]
         self._failures_taken += len(failures)
         for where, error in failures:
@@ -165,13 +174,11 @@ class Oracles:
     def _was_provoked(self, where: str, error: BaseException) -> bool:
         if isinstance(error, KafkaTimeoutError):
             return True  # a broker that could not register for a minute gives up
-        is_disks = isinstance(error, (OSError, KafkaStorageError)) or isinstance(error.__cause__, OSError)
+        disks_errors = (OSError, KafkaStorageError, LogDirectoryError)
+        is_disks = isinstance(error, disks_errors) or isinstance(error.__cause__, OSError)
         return is_disks and any(where.startswith(f"broker-{broker_id}") for broker_id in self.faulty_disks)
 
     def _look_at_replicas(self, node: BrokerNode) -> None:
-        disk = node.disk
-        if disk.capacity is not None:
-            self.faulty_disks.add(node.broker_id)
         for partition in replicas(node):
             log, leader = partition.log, partition.leader
             now = (partition.high_watermark, log.log_end_offset, partition.leader_epoch, leader, partition.failure)
@@ -269,6 +276,11 @@ class Oracles:
         if epoch is None:
             epoch = self._first_epochs[key] = node.epoch
         return epoch
+
+    def is_alive(self, broker_id: int) -> bool:
+        """True while the process runs that the controllers know."""
+        node = self.world.brokers[broker_id]
+        return node.running and node.epoch == self.registered_epoch(broker_id)
 
     def decayed(self, node: BrokerNode, path: str) -> None:
         """A bit of a file has flipped."""

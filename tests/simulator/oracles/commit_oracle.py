@@ -16,7 +16,7 @@ then the others do not know, and count on it in good faith.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -109,6 +109,19 @@ class CommitOracle:
                 continue
             others = {*state.isr, *state.eligible_leader_replicas} - {broker_id}
             if not any(self._holds(other, partition) for other in others):
+                self.give_up(partition, now_s)
+
+    def died(self, alive: Callable[[int], bool], now_s: float) -> None:
+        """A broker's process ended uncleanly. Where one holder has lost its disk, is not registered anew yet, and none
+        of the others is left alive, the controllers cannot tell by their registrations who has the data: whoever comes
+        last is the only one to count on, for they know kill -9 from a power cut as little as Kafka does."""
+        for partition in self._committed:
+            state = self.image.partition(*partition)
+            if state is None:
+                continue
+            holders = (*state.isr, *state.eligible_leader_replicas)
+            unseen = [holder for holder in holders if not self.is_bound(holder, partition, self.image)]
+            if unseen and not any(alive(holder) for holder in holders if holder not in unseen):
                 self.give_up(partition, now_s)
 
     def give_up(self, partition: TopicIdPartition, now_s: float) -> None:
