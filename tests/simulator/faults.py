@@ -36,8 +36,22 @@ def running(nodes: dict[int, Any]) -> list[Any]:
 # --- processes -----------------------------------------------------------------------------------------------
 
 
+def _a_disk_is_in_doubt(world: World) -> bool:
+    """True while a broker that lost data is registered as it was before. If all others die meanwhile, it may be the
+    last to come back, and is taken for the holder of the data: nobody can tell a power cut from kill -9 (KIP-966)."""
+    registered = image_of(world).brokers
+    return any(
+        (found := registered.get(broker.broker_id)) is not None and found.broker_epoch <= broker.lost_data_in_epoch  # type: ignore[call-overload]
+        for broker in world.brokers.values()
+    )
+
+
+def _brokers_to_end(world: World) -> list[BrokerNode]:
+    return [] if _a_disk_is_in_doubt(world) else running(world.brokers)
+
+
 def kill_broker(world: World, random: Random) -> None:
-    if found := running(world.brokers):
+    if found := _brokers_to_end(world):
         random.choice(found).kill()
 
 
@@ -47,8 +61,9 @@ def kill_controller(world: World, random: Random) -> None:
 
 
 def kill_all(world: World, random: Random) -> None:
-    for node in world.nodes:
-        node.kill()
+    if not _a_disk_is_in_doubt(world):
+        for node in world.nodes:
+            node.kill()
 
 
 def restart(world: World, random: Random) -> None:
@@ -60,7 +75,7 @@ def restart(world: World, random: Random) -> None:
 
 def stop_broker(world: World, random: Random) -> None:
     """SIGTERM."""
-    if found := [broker for broker in running(world.brokers) if broker.serving]:
+    if found := [broker for broker in _brokers_to_end(world) if broker.serving]:
         random.choice(found).request_stop()
 
 
@@ -105,7 +120,7 @@ def _may_lose_its_disk(world: World, victim: BrokerNode) -> bool:
 
 def power_broker(world: World, random: Random) -> None:
     """It may lose what it acked, so long as another in the ISR of each partition does not (rule 19)."""
-    found = [broker for broker in running(world.brokers) if _may_lose_its_disk(world, broker)]
+    found = [broker for broker in _brokers_to_end(world) if _may_lose_its_disk(world, broker)]
     if found and _controllers_know(world):
         broker = random.choice(found)
         world.network.mend()
@@ -127,7 +142,7 @@ def power_all(world: World, _: Random) -> None:
     """Of the controllers: what they have acked is on their disks. The brokers are killed."""
     for controller in world.controllers.values():
         controller.cut_power()
-    for broker in world.brokers.values():
+    for broker in _brokers_to_end(world):
         broker.kill()
 
 
