@@ -115,6 +115,7 @@ class BrokerLifecycle:
         self._state = BrokerState.NOT_RUNNING
         self._state_changed = asyncio.Event()
         self._wake = asyncio.Event()  # there is something new to tell the controller
+        self._answered_ms: int | None = None  # when a controller last said that this broker is not fenced
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -128,6 +129,16 @@ class BrokerLifecycle:
         if self._broker_epoch is None:
             raise RuntimeError("the broker has not registered yet")
         return self._broker_epoch
+
+    @property
+    def is_in_touch(self) -> bool:
+        """True while a controller has just said that this broker is not fenced.
+
+        A broker that was cut off or stopped may be fenced, and others lead in its place, before it hears of it. It has
+        this to go by, and the default session time-out is longer than the wait for an answer.
+        """
+        answered_ms = self._answered_ms
+        return answered_ms is not None and self._clock.monotonic_ms() - answered_ms <= self._answer_timeout_ms
 
     async def start(self, registration: Registration, previous_broker_epoch: BrokerEpoch | None) -> str:
         """Registers and begins to send heartbeats; returns the id of the cluster.
@@ -227,6 +238,7 @@ class BrokerLifecycle:
                 if code is not ErrorCode.NONE:
                     logger.info("heartbeat_refused broker=%d epoch=%d error=%s", self._id(), epoch, code.name)
                     return code
+                self._answered_ms = None if answer.is_fenced else self._clock.monotonic_ms()
                 if answer.should_shut_down and self._state is BrokerState.PENDING_CONTROLLED_SHUTDOWN:
                     self._enter(BrokerState.SHUTTING_DOWN)
         finally:

@@ -81,13 +81,16 @@ class ReplicaManager:
         transport: ReplicaTransport | None = None,
         random: Random | None = None,
         on_fatal: Callable[[Exception], None] | None = None,
+        in_touch: Callable[[], bool] | None = None,
     ) -> None:
         """`submit` has the controllers carry out a command, keeping its request id; REQUEST_TIMED_OUT if unknown.
 
+        `in_touch` is false while the controllers may have fenced this broker without its knowing; None: it never is.
         `on_fatal` is called when an invariant broke: the process must end.
         """
         config = config or ReplicaConfig()
         self._clock = clock
+        self._in_touch = in_touch or (lambda: True)
         self._partitions = Partitions(
             broker_id=broker_id,
             log_manager=log_manager,
@@ -305,6 +308,13 @@ class ReplicaManager:
             return _fetch_outcome(partition, diverging, diverging.message)
         if diverging is not None:
             return _fetch_outcome(partition, diverging_epoch=diverging)
+        if leader is not None and request.fetch_offset > partition.log.log_end_offset and not self._in_touch():
+            # Another may lead by now, and hold that offset. OFFSET_OUT_OF_RANGE would have the reader begin anew.
+            return _fetch_outcome(
+                partition,
+                ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                f"offset {request.fetch_offset} is past the end here, and the controllers are out of reach",
+            )
         if not partition.log.log_start_offset <= request.fetch_offset <= partition.log.log_end_offset:
             return _fetch_outcome(
                 partition, ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {request.fetch_offset} is not in the log"
@@ -422,6 +432,8 @@ def _divergence(partition: Partition, request: PartitionFetch) -> tuple[LeaderEp
     asked = request.last_fetched_epoch
     if asked is None:
         return None
+    if partition.leader_epoch is not None and asked > partition.leader_epoch:
+        return ErrorCode.UNKNOWN_LEADER_EPOCH  # it is this broker that is behind, not the reader
     epoch, end_offset = partition.log.end_offset_for_epoch(asked)
     if epoch is None:
         return ErrorCode.OFFSET_OUT_OF_RANGE

@@ -145,6 +145,7 @@ class BrokerServer:
                 replica_lag_time_max_ms=config.replica_lag_time_max_ms, topic_defaults=config.topic_defaults
             ),
             on_fatal=self._fail,
+            in_touch=lambda: self._lifecycle.is_in_touch,
         )
         self._metadata = MetadataFollower(
             self._controller,

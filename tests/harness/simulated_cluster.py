@@ -65,6 +65,7 @@ class SimulatedBroker:
         self.epoch = BrokerEpoch(-1)
         self.clock = VirtualClock(cluster.loop)
         self.last_seen_ms = 0
+        self.in_touch = True  # as the broker knows it; false: the controllers may have fenced it
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -113,6 +114,7 @@ class SimulatedBroker:
             transport=SimulatedTransport(self.cluster, self.broker_id),
             random=self.cluster.random,
             on_fatal=self.cluster.fatal,
+            in_touch=lambda: self.in_touch,
         )
         await self.manager.start()
         strays_done = False

@@ -258,3 +258,22 @@ def test_controllers_that_are_away_for_a_while_are_waited_for() -> None:
             assert len(answers) == 1
 
     asyncio.run(main())
+
+
+def test_a_broker_knows_whether_a_controller_has_just_said_that_it_is_not_fenced() -> None:
+    async def main() -> None:
+        async with FakeQuorum() as quorum, a_node(quorum, interval_ms=20) as node:
+            quorum.on_command, quorum.on_heartbeat = quorum.register, quorum.unfence_caught_up
+            await node.lifecycle.start(REGISTRATION, None)
+            await until(lambda: node.lifecycle.state is BrokerState.RECOVERY)
+            assert not node.lifecycle.is_in_touch, "it is fenced"
+            node.lifecycle.ready_to_unfence()
+            await until(lambda: node.lifecycle.is_in_touch)
+            quorum.on_heartbeat = lambda _: None
+            await until(lambda: not node.lifecycle.is_in_touch)  # nobody answers
+            quorum.on_heartbeat = lambda _: BrokerHeartbeatAnswer()
+            await until(lambda: node.lifecycle.is_in_touch)
+            quorum.on_heartbeat = lambda _: BrokerHeartbeatAnswer(is_fenced=True)
+            await until(lambda: not node.lifecycle.is_in_touch)
+
+    asyncio.run(main())
