@@ -121,6 +121,7 @@ class Network:
         self._listeners: dict[tuple[str, int], tuple[Process, Accept]] = {}
         self._ends: dict[End, None] = {}
         self._digest = hashlib.blake2b(digest_size=16)
+        self.closed = False  # the run is over: what is still said nobody hears
 
     # --- connections -----------------------------------------------------------------------------------------
 
@@ -207,6 +208,8 @@ class Network:
 
     def note(self, source: End, target: End, due_s: float, message: Any) -> None:
         """Every message goes into the digest: from where, to where, when, and its bytes."""
+        if self.closed:
+            return
         self._digest.update(f"{source.host}:{source.port}>{target.host}:{target.port}@{due_s!r} ".encode())
         for part in message if type(message) is tuple else (message,):
             self._digest.update(part if type(part) is bytes else repr(part).encode())

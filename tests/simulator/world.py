@@ -232,6 +232,7 @@ class World:
         self.crash_client: Callable[[Random], None] = lambda _: None
         self.tasks: list[asyncio.Task[Any]] = []
         self.broker_properties = {"offsets.topic.num.partitions": "2"}
+        self.controller_settings: dict[str, str] = {}
         self.controllers = {number: ControllerNode(self, number) for number in range(1, controllers + 1)}
         self.brokers = {number: BrokerNode(self, number) for number in range(1, brokers + 1)}
 
@@ -261,6 +262,7 @@ class World:
                 f"controller.quorum.voters={voters}",
                 f"listeners=CONTROLLER://10.0.0.{node_id}:{CONTROLLER_PORT}",
                 "metadata.log.dir=/simulated/controller",
+                *(f"{key}={value}" for key, value in self.controller_settings.items()),
             )
         )
 
@@ -338,6 +340,7 @@ def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape
 def _bury(world: World) -> None:
     """Nothing of any process runs again; its tasks end here, and what they would say of it nobody hears."""
     world.buried = True
+    world.network.closed = True
     loop = world.loop
     disabled = logging.root.manager.disable
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
