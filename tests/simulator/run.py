@@ -44,6 +44,8 @@ class Run:
         """:raises Breach: a rule was broken. :raises AssertionError: something took for ever."""
         world, plan = self.world, self.plan
         world.network.delays_ms = plan.delays_ms
+        world.broker_properties |= plan.broker_settings
+        world.controller_settings |= plan.controller_settings
         world.start()
         await world.until(lambda: all(broker.serving for broker in world.brokers.values()), "the brokers start")
         await self._create_topics()

@@ -7,7 +7,7 @@ before), so that leaving one out leaves the others as they are: failures are mad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -21,6 +21,13 @@ PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
     "disks": ("disk_write_fails", "disk_sync_fails", "disk_full", "disk_heals", "restart", "kill_broker", "bit_flip"),
     "clocks": ("clock_jump", "clock_jump", "kill_broker", "restart", "cut", "mend", "calm"),
 }
+BROKER_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    # What runs every few minutes in life would not run at all in the seconds of a run.
+    "replica.lag.time.max.ms": ("500", "2000", "10000"),
+    "log.retention.check.interval.ms": ("300", "300000"),
+    "log.cleaner.backoff.ms": ("200", "15000"),
+}
+CONTROLLER_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {"metadata.snapshot.entries.max": ("10", "40", "10000")}
 _PAUSES_MS: Final = (3, 20, 50, 200, 500, 1_000, 1_000, 2_000)
 
 
@@ -54,6 +61,8 @@ class Plan:
     faults: tuple[Fault, ...]
     workload: int
     """Seeds what the clients choose."""
+    broker_settings: Mapping[str, str] = field(default_factory=dict)
+    controller_settings: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, places: frozenset[int]) -> Plan:
         """The same run with some of its faults left out."""
@@ -78,6 +87,8 @@ def draw(seed: int, prefer: tuple[str, ...] = ()) -> Plan:
         delays_ms=random.choice(((0.2, 0.2, 0.5, 1.0), (0.2, 0.5, 5.0), (0.2, 1.0, 30.0), (1.0, 20.0, 100.0))),
         faults=tuple(faults),
         workload=random.getrandbits(32),
+        broker_settings={key: random.choice(values) for key, values in BROKER_SETTINGS.items()},
+        controller_settings={key: random.choice(values) for key, values in CONTROLLER_SETTINGS.items()},
     )
 
 
