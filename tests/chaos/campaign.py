@@ -27,6 +27,7 @@ from klamm.client import Admin, NewTopic
 from klamm.deploy.errors import DeployError, WaitTimeoutError
 from klamm.deploy.layout import BROKER, CONTROLLER
 from klamm.deploy.reaper import TOKEN_VARIABLE
+from klamm.proto.errors import TopicAlreadyExistsError
 
 TOPICS: Final[Mapping[str, int]] = {"orders": 4, "payments": 3, "visits": 2}
 TOPIC_CONFIG: Final = {
@@ -52,6 +53,7 @@ class CampaignSettings:
     workers: int  # threads of each client program
     pace_s: float  # mean rest of a thread between two operations
     kinds: frozenset[FaultKind] | None = None  # None: all that can be done here
+    loopback: bool = False  # all nodes on this host, whether or not they could have their own
 
 
 @dataclass(slots=True)
@@ -110,7 +112,7 @@ class Campaign:
     def _make_network(self) -> Network:
         hosts = [f"{CONTROLLER}-{n}" for n in range(1, CONTROLLERS + 1)]
         hosts += [f"{BROKER}-{n}" for n in range(1, BROKERS_MAX + 1)]
-        network, words = make_network([*hosts, HOST])
+        network, words = make_network([*hosts, HOST], loopback=self._settings.loopback)
         self._say(f"seed {self._settings.seed}, {self._settings.seconds:g} s; hosts: {words}")
         return network
 
@@ -202,7 +204,12 @@ class Campaign:
 def create_topics(cluster: HostedCluster) -> None:
     """The topics that clients write to; returns when every broker knows them. :raises DeployError: it does not."""
     with Admin(bootstrap_servers=",".join(spec.address for spec in cluster.first_brokers)) as admin:
-        admin.create_topics([NewTopic(name, count, 3, topic_configs=TOPIC_CONFIG) for name, count in TOPICS.items()])
+        try:
+            admin.create_topics(
+                [NewTopic(name, count, 3, topic_configs=TOPIC_CONFIG) for name, count in TOPICS.items()]
+            )
+        except TopicAlreadyExistsError:
+            pass  # on a busy machine: the answer was late, and the client asked again
 
     def known_everywhere() -> bool:
         answers = [cluster.observer.ask_broker(spec) for spec in cluster.first_brokers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -34,10 +35,14 @@ class SmallDisk:
         """Takes all room but so many bytes."""
         filler = os.open(self._path / _FILLER, os.O_CREAT | os.O_WRONLY)
         try:
-            room = os.fstatvfs(filler)
-            free = room.f_bavail * room.f_frsize
-            if free > leave_bytes:
-                os.posix_fallocate(filler, 0, free - leave_bytes)
+            while (room := os.fstatvfs(filler)).f_bavail * room.f_frsize > leave_bytes:
+                try:
+                    os.posix_fallocate(filler, 0, room.f_bavail * room.f_frsize - leave_bytes)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    continue  # the broker has written meanwhile
+                break
         finally:
             os.close(filler)
 

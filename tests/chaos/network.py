@@ -94,11 +94,11 @@ class NamespaceNetwork:
 
     def __init__(self, hosts: Sequence[str], *, owner: int | None = None) -> None:
         """:raises ShellCommandError: it cannot be made here; what was made of it is removed."""
-        self._owner = os.getpid() if owner is None else owner
+        self.owner = os.getpid() if owner is None else owner  # whose name is in those of all that is made
         self._numbers = {host: number for number, host in enumerate(hosts, start=2)}
         self._subnet = _free_subnet()
         self._cuts: frozenset[Way] = frozenset()
-        self._bridge = f"{_LINK_PREFIX}{self._owner}"
+        self._bridge = f"{_LINK_PREFIX}{self.owner}"
         try:
             self._make()
         except ShellCommandError:
@@ -144,7 +144,7 @@ class NamespaceNetwork:
         succeeds([["tc", "-n", self._namespace(host), "qdisc", "del", "dev", _DEVICE, "root"]])
 
     def close(self) -> None:
-        remove_links_and_namespaces(self._owner)
+        remove_links_and_namespaces(self.owner)
 
     def _make(self) -> None:
         run("ip", "link", "add", self._bridge, "type", "bridge")
@@ -168,11 +168,13 @@ class NamespaceNetwork:
         return f"neighbour replace {self.address(host)} lladdr {lladdr} dev {_DEVICE} nud permanent"
 
     def _namespace(self, host: str) -> str:
-        return f"{NAME_PREFIX}{self._owner}-{host}"
+        return f"{NAME_PREFIX}{self.owner}-{host}"
 
 
-def make_network(hosts: Sequence[str]) -> tuple[Network, str]:
-    """The best network that this machine has, and a sentence that says what it is."""
+def make_network(hosts: Sequence[str], *, loopback: bool) -> tuple[Network, str]:
+    """The best network that this machine has, or loopback, and a sentence that says what it is."""
+    if loopback:
+        return LoopbackNetwork(), "plain loopback, as asked for: NO CUTS ARE MADE"
     if os.geteuid() != 0:
         return LoopbackNetwork(), "plain loopback: NO CUTS ARE MADE (network namespaces need root)"
     try:

@@ -43,6 +43,7 @@ def main() -> int:
         folder=folder,
         workers=arguments.workers,
         pace_s=arguments.pace_ms / 1000,
+        loopback=arguments.loopback,
         kinds=frozenset(FaultKind[name] for name in arguments.only) if arguments.only else None,
     )
     print(f"fault campaign of {arguments.minutes:g} min, commit {commit()}, seed {seed}; files in {folder}", flush=True)
@@ -96,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the plan and the workload; drawn and printed by default")
     parser.add_argument("--workers", type=int, default=4, help="threads of each of the client programs (4)")
     parser.add_argument("--pace-ms", type=float, default=30.0, help="mean rest between a thread's operations (30)")
+    parser.add_argument("--loopback", action="store_true", help="all nodes on this host: no cuts")
     parser.add_argument("--only", action="append", choices=[kind.name for kind in FaultKind], help="these faults alone")
     return parser.parse_args()
 
