@@ -1,7 +1,7 @@
 """Copies partitions from one leader: one task and one stream for all that this broker follows there.
 
 A broken stream is opened again at once, then after short, jittered pauses. All that moves a position (an answer, a
-timer, newer metadata) only marks the partition; one writer asks for all that is marked in one message.
+timer, newer metadata) only marks the partition; one writer asks for all that is marked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...cluster.broker import Endpoint
 from ...cluster.invariant import InvariantError
 from ...proto.errors import ErrorCode, NetworkError
 from ...proto.identifiers import BrokerEpoch, BrokerId
-from .follower_session import FollowerSession
+from .follower_session import CREDIT_BYTES, FollowerSession
 from .transport import ReplicaStream, ReplicaTransport
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REQUEST_PARTITIONS_MAX: Final = 500
+"""Partitions of one message: its reader looks at all of them at one stroke."""
 _RECONNECT_MS: Final = 20
 _RECONNECT_MS_MAX: Final = 200
 
@@ -125,9 +127,14 @@ class ReplicaFetcher:
         writer: asyncio.Task[None] | None = None
         try:
             await stream.connected()
-            self._marked.clear()
+            # A new stream begins with every partition and the whole credit.
+            keys = tuple(self._session.partitions)
+            self._marked = dict.fromkeys(keys[REQUEST_PARTITIONS_MAX:])
             self._credit_bytes = 0
-            await stream.write(self._session.opening_request(self._broker_epoch()))
+            first = keys[:REQUEST_PARTITIONS_MAX]
+            await stream.write(self._session.request(self._broker_epoch(), first, CREDIT_BYTES))
+            if self._marked:
+                self._news.set()
             writer = asyncio.create_task(self._write(stream), name=f"fetcher-writer-{self.leader_id}")
             while True:
                 await self._receive(stream)
@@ -151,14 +158,18 @@ class ReplicaFetcher:
             self._news.set()
 
     async def _write(self, stream: ReplicaStream) -> None:
-        """Asks for what is marked. Ends at the first failure, which the reader meets too."""
+        """Asks for what is marked, for so many at a time. Ends at the first failure, which the reader meets too."""
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
                 marked, self._marked = self._marked, {}
                 credit_bytes, self._credit_bytes = self._credit_bytes, 0
-                await stream.write(self._session.request(self._broker_epoch(), marked, credit_bytes))
+                keys = tuple(marked)
+                for first in range(0, max(1, len(keys)), REQUEST_PARTITIONS_MAX):
+                    some = keys[first : first + REQUEST_PARTITIONS_MAX]
+                    await stream.write(self._session.request(self._broker_epoch(), some, credit_bytes))
+                    credit_bytes = 0
         except NetworkError as error:
             logger.debug("replica_stream_write_failed leader=%d error=%s", self.leader_id, error)
             await stream.close()

@@ -46,10 +46,6 @@ class FollowerSession:
         self._random = random
         self.partitions: Final[dict[PartitionKey, Partition]] = {}
 
-    def opening_request(self, broker_epoch: BrokerEpoch) -> ReplicaFetchRequest:
-        """The first message of a new stream: every partition, and the whole credit."""
-        return self.request(broker_epoch, self.partitions, CREDIT_BYTES)
-
     def request(
         self, broker_epoch: BrokerEpoch, keys: Iterable[PartitionKey], credit_bytes: int = 0
     ) -> ReplicaFetchRequest:

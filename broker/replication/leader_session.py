@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 RESPONSE_BYTES_MAX: Final = 1024 * 1024
 """Records of one message, all partitions together; the first batch goes out even when it is larger."""
+RESPONSE_PARTITIONS_MAX: Final = 100
+"""Partitions of one message. Its reader may open a file for each of them, and serves nobody else meanwhile: with
+thousands not even its heartbeats go out."""
 PARTITION_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -204,7 +207,7 @@ class LeaderSession:
         budget = min(RESPONSE_BYTES_MAX, self._credit_bytes)
         sent_bytes = 0
         response = ReplicaFetchResponse()
-        while self._ready and sent_bytes < budget:
+        while self._ready and sent_bytes < budget and len(response.partitions) < RESPONSE_PARTITIONS_MAX:
             key = next(iter(self._ready))
             del self._ready[key]
             position = self._positions.pop(key)

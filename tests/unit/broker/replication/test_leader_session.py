@@ -12,7 +12,7 @@ from klamm.broker.log.log_config import LogConfig
 from klamm.broker.log.recovery import LogPlace, create_log
 from klamm.broker.partition import Partition
 from klamm.broker.replication.follower_session import CREDIT_BYTES
-from klamm.broker.replication.leader_session import RESPONSE_BYTES_MAX, LeaderSession
+from klamm.broker.replication.leader_session import RESPONSE_BYTES_MAX, RESPONSE_PARTITIONS_MAX, LeaderSession
 from klamm.cluster.image import PartitionImage
 from klamm.cluster.topic_config import TopicConfig
 from klamm.proto.errors import ErrorCode
@@ -240,6 +240,21 @@ def test_credit_bounds_what_is_under_way() -> None:
     assert 1_500_000 <= sent <= 1_500_000 + 100_200
     room.arm(credit=300_000)
     assert len(room.answers()) >= 2
+
+
+def test_a_message_is_about_so_many_partitions_and_no_more() -> None:
+    """Thousands of partitions may have a little to say at once; whoever makes or reads it would do nothing else."""
+    count = 2 * RESPONSE_PARTITIONS_MAX + 1
+    room = Room(partitions=count)
+    for number in range(count):
+        room.append(number)
+    room.arm(*(at(0, number) for number in range(count)))
+    sizes, seen = [], set()
+    while data := room.answers():
+        sizes.append(len(data))
+        seen |= {each.partition for each in data}
+    assert sizes == [RESPONSE_PARTITIONS_MAX, RESPONSE_PARTITIONS_MAX, 1]
+    assert len(seen) == count
 
 
 def test_a_slow_partition_does_not_hold_up_its_neighbour() -> None:
