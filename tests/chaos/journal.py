@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.history import HistoryError, Operation, from_line, to_line
+from harness.history import HistoryError, Operation, Sent, from_line, to_line
 
 
 class Journal:
@@ -64,7 +64,7 @@ def read_journal(path: Path, gone_ns: int | None) -> Iterator[Operation]:
 
 
 def _given_up(began: Operation, gone_ns: int) -> Operation:
-    sends = tuple(replace(sent, outcome="unknown") for sent in began.sends)
+    sends = tuple(Sent(sent.partition, sent.value, "unknown") for sent in began.sends)
     return replace(began, ended_ns=gone_ns, outcome="unknown", sends=sends, error="the client was killed")
 
 

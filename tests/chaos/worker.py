@@ -226,7 +226,7 @@ class Worker:
 
 
 def _sent(sent: Sent, result: SendResult) -> Sent:
-    return replace(sent, outcome=result.outcome, offset=result.offset, ended_ns=result.ended_ns)
+    return Sent(sent.partition, sent.value, result.outcome, result.offset, result.ended_ns)
 
 
 def _close_quietly(client: Client) -> None:
