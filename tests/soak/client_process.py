@@ -80,11 +80,14 @@ class ClientProcess:
             raise ClientError(f"{self.name} ended with {code}: {self._log.read_text()[-2000:]}")
         return self._latest
 
-    def close(self) -> None:
+    def kill(self) -> None:
         """Ends it at once, if it has not ended."""
         if self._process.poll() is None:
             self._process.kill()
-            self._process.wait()
+
+    def close(self) -> None:
+        """Frees what is left of it after it has ended or was killed."""
+        self._process.wait()
         self._thread.join()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:

@@ -25,6 +25,10 @@ AS_FAST_AS_THEY_CAN: Final = -1.0
 
 KEPT_SECONDS: Final = 100.0
 """Of the load: from then on segments go as they come. A reader may be that far behind, and no more."""
+HOLD_BACK_SECONDS: Final = 40.0
+GO_ON_SECONDS: Final = 10.0
+"""A reader so many seconds of the load behind stops the producers, until it is no more than so many behind: where
+others use the machine, too, there is nothing to be learned from records that went before they were read."""
 SEGMENTS_KEPT: Final = 8
 SEGMENT_BYTES_MIN: Final = 1024 * 1024
 
@@ -54,6 +58,8 @@ class Load:
         self._folder = folder
         self._on_line = on_line
         self.clients: dict[str, ClientProcess] = {}
+        self._held_since: float | None = None
+        self.held_back_s = 0.0
 
     @property
     def topics(self) -> list[str]:
@@ -85,7 +91,28 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for client in self.clients.values():
+            client.kill()
+        for client in self.clients.values():
             client.close()
+
+    def balance(self) -> int:
+        """How many records the slowest reader is behind; holds the producers back or lets them go on.
+
+        To be called every second or so.
+        """
+        done = self.done()
+        behind = sum(done[name] for name in self._rates) - min(done["read-sdk"], done["read-confluent"])
+        rate = sum(self._rates.values())
+        if self._held_since is None and behind > HOLD_BACK_SECONDS * rate:
+            self._held_since = time.monotonic()
+            for name in self._rates:
+                self.clients[name].order("0")
+        elif self._held_since is not None and behind < GO_ON_SECONDS * rate:
+            self.held_back_s += time.monotonic() - self._held_since
+            self._held_since = None
+            for name, own in self._rates.items():
+                self.clients[name].order(str(own))
+        return behind
 
     def done(self) -> dict[str, int]:
         """What each has acked or read so far."""

@@ -35,6 +35,8 @@ from soak.trend import Point
 CAPACITY_WARM_UP_S: Final = 5.0
 CAPACITY_S: Final = 15.0
 RESTART_EACH_S: Final = 60.0
+BALANCE_EACH_S: Final = 1.0
+ASK_EACH_S: Final = 0.2
 HEALTHY_S_MAX: Final = 120.0
 
 BROKER_CONFIG: Final[Mapping[str, str]] = {
@@ -50,28 +52,41 @@ CONTROLLER_CONFIG: Final[Mapping[str, str]] = {
 class Restarts:
     """Each minute so many brokers, one after another, each only when all replicas are in sync again."""
 
-    def __init__(self, cluster: LocalCluster, sampler: Sampler, count: int) -> None:
+    def __init__(self, cluster: LocalCluster, load: Load, sampler: Sampler, count: int) -> None:
         self._cluster = cluster
+        self._load = load
         self._sampler = sampler
         brokers = [spec.node_id for spec in cluster.layout.brokers]
         self._victims = brokers[len(brokers) - count :]
+        self.most_behind = 0
         self.done: list[Point] = []
         """From when to when each was away or not in sync."""
 
     def run(self, duration_s: float) -> None:
         """Returns when the time is over."""
         while (left := duration_s - self._sampler.now_s()) > 0:
-            time.sleep(min(left, RESTART_EACH_S - self._sampler.now_s() % RESTART_EACH_S))
+            self._wait(min(left, RESTART_EACH_S - self._sampler.now_s() % RESTART_EACH_S))
             for broker_id in self._victims:
                 if duration_s - self._sampler.now_s() > RESTART_EACH_S / 2:
                     self._restart(broker_id)
+
+    def _wait(self, seconds: float) -> None:
+        """Meanwhile keeps an eye on the load."""
+        until = self._sampler.now_s() + seconds
+        while (left := until - self._sampler.now_s()) > 0:
+            self.most_behind = max(self.most_behind, self._load.balance())
+            time.sleep(min(left, BALANCE_EACH_S))
 
     def _restart(self, broker_id: int) -> None:
         began = self._sampler.now_s()
         self._cluster.stop_node(broker_id)
         self._cluster.start_node(broker_id)
-        self._cluster.wait_until(lambda: self._cluster.describe().healthy, timeout_s=HEALTHY_S_MAX, what="full ISRs")
+        self._cluster.wait_until(self._is_healthy, timeout_s=HEALTHY_S_MAX, what="full ISRs")
         self.done.append((began, self._sampler.now_s()))
+
+    def _is_healthy(self) -> bool:
+        self._wait(ASK_EACH_S)
+        return self._cluster.describe().healthy
 
 
 def soak(
@@ -102,7 +117,7 @@ def soak(
         for name, client in load.clients.items():
             sampler.watch(name, client.running_pid)
         sampler.start()
-        brokers = Restarts(cluster, sampler, restarts)
+        brokers = Restarts(cluster, load, sampler, restarts)
         try:
             brokers.run(60 * minutes)
         finally:
@@ -112,7 +127,8 @@ def soak(
         f"capacity {_rates(capacity)}; load {_rates(rates)} of {RECORD_BYTES} bytes, RF 3, acks=all",
         *done,
         f"{len(brokers.done)} restarts of a broker, down to in sync again {_range([b - a for a, b in brokers.done])} s",
-        f"readers were behind by {_most_behind(sampler):,.0f} records at most",
+        f"readers were {brokers.most_behind / sum(rates.values()):.1f} s behind at most; "
+        f"the load was held back for {load.held_back_s:.0f} s because of that",
     ]
     return sampler, complaints, brokers.done, facts
 
@@ -123,13 +139,6 @@ def _rates(rates: Mapping[str, float]) -> str:
 
 def _range(values: list[float]) -> str:
     return f"{min(values):.1f} to {max(values):.1f}" if values else "-"
-
-
-def _most_behind(sampler: Sampler) -> float:
-    return max(
-        (value for each in sampler.watched.values() for life in each.lives for _, value in life.series.get(BEHIND, ())),
-        default=0,
-    )
 
 
 def _lives(sampler: Sampler) -> dict[str, Lives]:
