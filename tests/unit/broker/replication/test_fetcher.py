@@ -33,7 +33,8 @@ class Stream:
         await asyncio.sleep(0)
 
     async def read(self) -> ReplicaFetchResponse:
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[ReplicaFetchResponse] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def close(self) -> None: ...
 
@@ -53,12 +54,13 @@ def fetcher_of(stream: Stream) -> ReplicaFetcher:
     def fail(error: Exception) -> None:
         raise error
 
+    transport: Any = SimpleNamespace(open=lambda _: stream)
     return ReplicaFetcher(
         broker_id=BrokerId(2),
         leader_id=BrokerId(1),
         endpoint=Endpoint("127.0.0.1", 1),
         broker_epoch=lambda: BrokerEpoch(7),
-        transport=SimpleNamespace(open=lambda _: stream),  # type: ignore[arg-type]
+        transport=transport,
         random=Random(1),
         on_fatal=fail,
     )
