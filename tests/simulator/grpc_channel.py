@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Final
 
 import grpc
@@ -62,7 +62,7 @@ class SimulatedChannel:
         if self._connecting is not None:
             self._connecting.cancel()
         for call in list(self._calls.values()):
-            call.end(grpc.StatusCode.CANCELLED, "Channel closed.")
+            call.cancel("Channel closed.")
         if self._end is not None:
             self._end.close()
             self._end = None
@@ -161,6 +161,7 @@ class Call:
         self._serializer, self._deserializer = serializer, deserializer
         loop = asyncio.get_running_loop()
         self._status: asyncio.Future[tuple[grpc.StatusCode, str, Any]] = loop.create_future()
+        self._ending: tuple[grpc.StatusCode, str, Any] | None = None  # how it ends once all messages are read
         self._started: asyncio.Future[None] = loop.create_future()
         self._initial: asyncio.Future[Any] = loop.create_future()
         self._messages: deque[bytes] = deque()
@@ -202,6 +203,8 @@ class Call:
         self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def received(self, kind: str, *rest: Any) -> None:
+        if self._ending is not None:
+            return
         if kind == "message":
             self._messages.append(rest[0])
             self._news.set()
@@ -209,12 +212,18 @@ class Call:
             if not self._initial.done():
                 self._initial.set_result(grpc.aio.Metadata(*rest[0]))
         elif kind == "status":
-            self.end(*rest)
+            code, details, trailing = rest
+            if self._messages and self._responses:
+                self._ending = (code, details, trailing)
+            else:
+                self.end(code, details, trailing)
 
     def end(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
-        """The call is over, if it was not before."""
+        """The call is over, if it was not before. What was not read of many answers is gone."""
         if self._status.done():
             return
+        if self._responses:
+            self._messages.clear()
         self._status.set_result((code, details, trailing))
         if self._timer is not None:
             self._timer.cancel()
@@ -234,13 +243,13 @@ class Call:
     def cancelled(self) -> bool:
         return self._status.done() and self._status.result()[0] is grpc.StatusCode.CANCELLED
 
-    def cancel(self) -> bool:
+    def cancel(self, details: str = "Locally cancelled by application!") -> bool:
         if self._status.done():
             return False
         self._cancelled = True
         if self.sent:
             self._channel.send(("cancel", self.number))
-        self.end(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+        self.end(grpc.StatusCode.CANCELLED, details)
         return True
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
@@ -255,6 +264,9 @@ class Call:
     async def details(self) -> str:
         return (await asyncio.shield(self._status))[1]
 
+    async def trailing_metadata(self) -> Any:
+        return grpc.aio.Metadata(*(await asyncio.shield(self._status))[2])
+
     async def initial_metadata(self) -> Any:
         return await asyncio.shield(self._initial)
 
@@ -268,16 +280,16 @@ class Call:
             raise asyncio.InvalidStateError(_OVER)
         if self._half_closed:
             raise asyncio.InvalidStateError("RPC is half closed after calling `done_writing`.")
-        await asyncio.shield(self._started)
+        await self._or_cancel(self._started)
         if self._status.done():
             self._raise_for_status()
         self._channel.send(("message", self.number, encoded(self._serializer, request)))
-        await asyncio.sleep(0)
+        await self._or_cancel(asyncio.sleep(0))
 
     async def done_writing(self) -> None:
         if not self._half_closed and not self._status.done():
             self._half_closed = True
-            await asyncio.shield(self._started)
+            await self._or_cancel(self._started)
             self._channel.send(("half_close", self.number))
 
     async def read(self) -> Any:
@@ -286,8 +298,19 @@ class Call:
                 self._raise_for_status()
                 return grpc.aio.EOF
             self._news.clear()
-            await self._news.wait()
-        return self._deserializer(self._messages.popleft())
+            await self._or_cancel(self._news.wait())
+        message = self._messages.popleft()
+        if not self._messages and self._ending is not None:
+            self.end(*self._ending)
+        return self._deserializer(message)
+
+    async def _or_cancel(self, waiting: Awaitable[Any]) -> None:
+        """Who is cancelled while it waits cancels the call."""
+        try:
+            await (asyncio.shield(waiting) if isinstance(waiting, asyncio.Future) else waiting)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         while (message := await self.read()) is not grpc.aio.EOF:
@@ -297,13 +320,9 @@ class Call:
         return self._answer().__await__()
 
     async def _answer(self) -> Any:
-        try:
-            await asyncio.shield(self._status)
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
+        await self._or_cancel(self._status)
         self._raise_for_status()
-        return self._deserializer(self._messages.popleft())
+        return self._deserializer(self._messages[0])
 
     def _raise_for_status(self) -> None:
         code, details, trailing = self._status.result()

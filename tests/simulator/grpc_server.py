@@ -19,7 +19,7 @@ def encoded(serializer: Callable[[Any], bytes] | None, message: Any) -> bytes:
     """As the serializer does; a map's entries are in order: else they would be in another one in every process."""
     if isinstance(message, Message):
         return message.SerializeToString(deterministic=True)
-    return message if serializer is None else serializer(message)  # type: ignore[no-any-return]
+    return message if serializer is None else serializer(message)
 
 
 class CallDetails(NamedTuple):
@@ -148,7 +148,8 @@ class ServerCall:
         self._trailing: Any = ()
         self._code, self._details = grpc.StatusCode.OK, ""
         self._callbacks: list[Callable[[Any], None]] = []
-        self._over = False
+        self._gone = False  # the client
+        self._over = False  # the handler has ended
 
     def received(self, kind: str, *rest: Any) -> None:
         if kind == "message":
@@ -160,10 +161,14 @@ class ServerCall:
         self._news.set()
 
     def cancel(self) -> None:
-        """The client gave up, or is gone."""
-        if not self._over:
-            self._finish()
-            self.task.cancel()
+        """The client gave up or is gone: who reads sees the end of the requests, then the handler is cancelled."""
+        if not (self._gone or self._over):
+            self._gone = True
+            self._calls.pop(self._number, None)
+            self._requests.clear()
+            self._half_closed = True
+            self._news.set()
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     async def run(self) -> None:
         try:
@@ -174,17 +179,18 @@ class ServerCall:
             self._code, self._details = grpc.StatusCode.CANCELLED, "cancelled"
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler fails with, as grpc.aio does
-            self._server.on_error(self._path, error)
+            if not (self._gone and isinstance(error, grpc.aio.InternalError)):
+                self._server.on_error(self._path, error)
             self._code = grpc.StatusCode.UNKNOWN
             self._details = f"Unexpected {type(error)}: {error}"
         finally:
-            if not self._over:
-                self._finish()
-                self._end.send(("status", self._number, self._code, self._details, self._trailing))
+            self._finish()
 
     def _finish(self) -> None:
         self._over = True
-        self._calls.pop(self._number, None)
+        if not self._gone:
+            self._calls.pop(self._number, None)
+            self._end.send(("status", self._number, self._code, self._details, self._trailing))
         for callback in self._callbacks:
             asyncio.get_running_loop().call_soon(callback, self)
 
@@ -217,7 +223,7 @@ class ServerCall:
 
     async def read(self) -> Any:
         while not self._requests:
-            if self._half_closed or self._over:
+            if self._half_closed:
                 return grpc.aio.EOF
             self._news.clear()
             await self._news.wait()
@@ -226,8 +232,8 @@ class ServerCall:
         return data if deserializer is None else deserializer(data)
 
     async def write(self, response: Any) -> None:
-        if self._over:
-            raise asyncio.CancelledError
+        if self._gone:
+            raise grpc.aio.InternalError("Failed grpc_call_start_batch: the client is gone")
         await self.send_initial_metadata(())
         self._end.send(("message", self._number, encoded(self._handler.response_serializer, response)))
         await asyncio.sleep(0)
@@ -258,7 +264,7 @@ class ServerCall:
         self._callbacks.append(callback)
 
     def cancelled(self) -> bool:
-        return self._over
+        return self._over and self._code is grpc.StatusCode.CANCELLED
 
     def done(self) -> bool:
         return self._over
