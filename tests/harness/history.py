@@ -27,10 +27,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 FORMAT = "klamm-history"
 VERSION = 1
@@ -46,8 +47,7 @@ class HistoryError(Exception):
     """What was read is no history: the file is damaged, or the recorder broke a rule of the module's docstring."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):  # a tuple, as are those below: a history holds millions of them
     """One record of a `send`, in the order of the calls; each has an outcome of its own."""
 
     partition: int
@@ -59,8 +59,7 @@ class Sent:
     ended_ns: int | None = None  # when this record's ack or error came; None: when the operation ended
 
 
-@dataclass(frozen=True, slots=True)
-class Polled:
+class Polled(NamedTuple):
     """One record that a consumer gave to its caller."""
 
     partition: int
@@ -68,8 +67,7 @@ class Polled:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """The next offset to read in a partition; None where it is not known, or where there is none."""
 
     partition: int
@@ -286,15 +284,13 @@ def _operation_to_json(operation: Operation) -> dict[str, Any]:
         "outcome": operation.outcome,
     }
     if operation.sends:
-        value["sends"] = [[s.partition, s.value, s.outcome, s.offset, s.ended_ns] for s in operation.sends]
+        value["sends"] = operation.sends
     if operation.polls:
-        value["polls"] = [[p.partition, p.offset, p.value] for p in operation.polls]
+        value["polls"] = operation.polls
     if operation.positions:
-        value["positions"] = [[p.partition, p.offset] for p in operation.positions]
+        value["positions"] = operation.positions
     if operation.rebalances:
-        value["rebalances"] = [
-            [r.revoked, [[p.partition, p.offset] for p in r.assigned], r.polled_before] for r in operation.rebalances
-        ]
+        value["rebalances"] = [[r.revoked, r.assigned, r.polled_before] for r in operation.rebalances]
     if operation.group is not None:
         value["group"] = operation.group
     if operation.error is not None:
@@ -314,26 +310,30 @@ def _operation_from_json(value: dict[str, Any]) -> Operation:
         value["began_ns"],
         value["ended_ns"],
         value["outcome"],
-        tuple([_sent(*sent) for sent in value.get("sends", ())]),
-        tuple([_polled(*polled) for polled in value.get("polls", ())]),
-        _positions(value.get("positions", ())),
+        _sends(value["sends"]) if "sends" in value else (),
+        _polls(value["polls"]) if "polls" in value else (),
+        _positions(value["positions"]) if "positions" in value else (),
         tuple(Rebalance(tuple(r), _positions(a), before) for r, a, before in value.get("rebalances", ())),
         value.get("group"),
         value.get("error"),
     )
 
 
-def _sent(partition: int, value: int, outcome: Outcome, offset: int | None, ended_ns: int | None) -> Sent:
-    if not (type(partition) is type(value) is int and outcome in OUTCOMES and (offset is None or type(offset) is int)):
-        raise ValueError(f"a record sent as {(partition, value, outcome, offset)}")
-    return Sent(partition, value, outcome, offset, ended_ns)
+def _sends(values: list[list[Any]]) -> tuple[Sent, ...]:
+    sends = tuple(map(Sent._make, values))
+    for partition, value, outcome, offset, _ in sends:
+        if not (
+            type(partition) is type(value) is int and outcome in OUTCOMES and (offset is None or type(offset) is int)
+        ):
+            raise ValueError(f"a record sent as {(partition, value, outcome, offset)}")
+    return sends
 
 
-def _polled(partition: int, offset: int, value: int) -> Polled:
-    if not type(partition) is type(offset) is type(value) is int:
-        raise ValueError(f"a record polled as {(partition, offset, value)}")
-    return Polled(partition, offset, value)
+def _polls(values: list[list[Any]]) -> tuple[Polled, ...]:
+    if not set(map(type, chain.from_iterable(values))) <= {int}:
+        raise ValueError("a record polled that is no three numbers")
+    return tuple(map(Polled._make, values))
 
 
-def _positions(value: Iterable[list[Any]]) -> tuple[Position, ...]:
-    return tuple(Position(partition, offset) for partition, offset in value)
+def _positions(values: list[list[Any]]) -> tuple[Position, ...]:
+    return tuple(map(Position._make, values))

@@ -16,7 +16,7 @@ from harness.history_commits import Commits
 from harness.history_consumers import Consumers
 from harness.history_findings import Anomaly, AnomalyName, Findings
 from harness.history_lag import Lag
-from harness.history_records import NONE, OK, Records
+from harness.history_records import Records
 from harness.history_replicas import Replicas
 from harness.history_statistics import Recording, Statistics
 
@@ -87,26 +87,10 @@ class _Check:
         records.conclude(covered, all_was_read=self._final_poll)
         self._commits.conclude(polled)
         self._replicas.conclude({partition: sorted(rows) for partition, rows in records.at.items()})
-        acks: dict[int, list[tuple[int, int]]] = {}
-        acked_ns: dict[int, list[int]] = {}
-        unseen = 0
-        columns = zip(
-            records.partitions, records.outcomes, records.acked_offsets, records.acked_ns, records.polled_offsets,
-            strict=True,
-        )  # fmt: skip
-        for partition, outcome, offset, time, polled_offset in columns:
-            if outcome == OK:
-                acked_ns.setdefault(partition, []).append(time)
-                unseen += polled_offset == NONE
-                if offset != NONE:
-                    acks.setdefault(partition, []).append((offset, time))
-        for known in acks.values():
-            known.sort()
-        for times in acked_ns.values():
-            times.sort()
+        acked_ns = records.acked_ns_by_partition()
         statistics = self._recording.conclude(acked_ns, faults_of(self._faults))
-        statistics.unseen = unseen
-        statistics.worst_lag = self._lag.conclude(acks)
+        statistics.unseen = records.unseen
+        statistics.worst_lag = self._lag.conclude(records.acks())
         findings = self._findings
         return Verdict(tuple(findings.kept), findings.counts, self._unchecked(set(acked_ns)), statistics)
 

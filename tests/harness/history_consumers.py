@@ -16,7 +16,7 @@ from typing import NamedTuple
 from harness.history import HistoryError, Operation, Polled, Position, Rebalance
 from harness.history_commits import CommitRead, Commits
 from harness.history_findings import AnomalyName, Findings
-from harness.history_lag import Lag
+from harness.history_lag import Lag, Looks
 from harness.history_records import Intervals
 
 
@@ -24,7 +24,7 @@ from harness.history_records import Intervals
 class Run:
     """One partition in the hands of one consumer."""
 
-    number: int  # of all runs, for the lag
+    looks: Looks
     entry: int  # what last set `next_offset`
     began_ns: int  # from when on the group's committed offset may have been asked for
     start: int | None  # from here to `next_offset` all was read; None: not known yet
@@ -40,7 +40,7 @@ class _Consumer:
     group: str | None = None
     unsure: bool = False  # an assignment ended unknown: partitions may be its own that no one told of
     asked_ns: int = 0  # when the operation before this one began: from then on a rebalance may have taken place
-    highest: dict[int, int] = field(default_factory=dict)  # by partition: the highest offset ever polled
+    left_at: dict[int, int] = field(default_factory=dict)  # by partition: the highest next offset of runs that ended
 
 
 class _Gap(NamedTuple):
@@ -62,7 +62,6 @@ class Consumers:
         self._consumers: dict[int, _Consumer] = {}
         self._gaps: list[_Gap] = []
         self._covered: dict[int, list[tuple[int, int]]] = {}
-        self._runs = 0
 
     def see(self, number: int, operation: Operation) -> None:
         """An operation of any kind; those of one process in their order."""
@@ -107,9 +106,9 @@ class Consumers:
             done = rebalance.polled_before
             self._rebalance(number, operation, consumer, rebalance)
         self._read(number, operation, consumer, operation.polls[done:] if done else operation.polls)
-        for partition, run in consumer.runs.items():
+        for run in consumer.runs.values():
             if run.next_offset is not None:
-                self._lag.look(run.number, partition, run.next_offset, operation.began_ns, number)
+                run.looks.look(run.next_offset, operation.began_ns, number)
         if operation.outcome == "unknown":
             for partition, run in consumer.runs.items():
                 self._cover(partition, run)
@@ -118,22 +117,18 @@ class Consumers:
                 run.from_group = False
 
     def _read(self, number: int, operation: Operation, consumer: _Consumer, polls: Sequence[Polled]) -> None:
-        runs, highest = consumer.runs, consumer.highest
-        for polled in polls:
-            partition, offset = polled.partition, polled.offset
+        runs = consumer.runs
+        for partition, offset, _ in polls:
             run = runs.get(partition)
             if run is None:
-                run = self._unassigned(number, operation, consumer, polled)
+                run = self._unassigned(number, operation, consumer, partition, offset)
             if offset != run.next_offset:
-                self._jump(number, operation, partition, run, offset)
-            if run.from_group:
-                self._compare_with_group(number, operation, consumer, partition, run, offset, exact=False)
+                self._jump(number, operation, consumer, partition, offset)
             run.next_offset = offset + 1
             run.entry = number
-            if offset > highest.get(partition, -1):
-                highest[partition] = offset
 
-    def _jump(self, number: int, operation: Operation, partition: int, run: Run, offset: int) -> None:
+    def _jump(self, number: int, operation: Operation, consumer: _Consumer, partition: int, offset: int) -> None:
+        run = consumer.runs[partition]
         internal = run.entry == number
         expected = run.floor if run.next_offset is None else run.next_offset
         if expected is not None and offset < expected:
@@ -147,21 +142,22 @@ class Consumers:
             run.start = offset
         elif run.next_offset is None:
             run.start = offset
+            self._compare_with_group(number, operation, consumer, Position(partition, offset), exact=False)
         else:
             name = AnomalyName.INTERNAL_POLL_SKIP if internal else AnomalyName.POLL_SKIP
             entries = (run.entry, number)
             self._gaps.append(_Gap(name, operation.process, partition, run.next_offset, offset, entries))
 
-    def _unassigned(self, number: int, operation: Operation, consumer: _Consumer, polled: Polled) -> Run:
+    def _unassigned(self, number: int, operation: Operation, consumer: _Consumer, partition: int, offset: int) -> Run:
         if not consumer.unsure:
             self._findings.add(
                 AnomalyName.UNASSIGNED_POLL,
-                polled.partition,
+                partition,
                 (number,),
-                f"process {operation.process} read offset {polled.offset} of partition {polled.partition}; "
+                f"process {operation.process} read offset {offset} of partition {partition}; "
                 f"it has {sorted(consumer.runs) or 'none'}",
             )
-        run = consumer.runs[polled.partition] = self._run(number, operation, Position(polled.partition))
+        run = consumer.runs[partition] = self._run(number, operation, Position(partition))
         return run
 
     def _assign(self, number: int, operation: Operation, consumer: _Consumer) -> None:
@@ -187,23 +183,22 @@ class Consumers:
             run.began_ns = consumer.asked_ns
             run.from_group = consumer.group is not None
             if run.from_group and position.offset is not None:
-                self._compare_with_group(number, operation, consumer, partition, run, position.offset, exact=True)
+                self._compare_with_group(number, operation, consumer, position, exact=True)
 
     def _compare_with_group(
         self,
         number: int,
         operation: Operation,
         consumer: _Consumer,
-        partition: int,
-        run: Run,
-        offset: int,
+        position: Position,
         *,
         exact: bool,
     ) -> None:
-        run.from_group = False
-        if consumer.group is not None:
-            read = CommitRead(number, operation.process, run.began_ns, operation.ended_ns, offset, exact)
-            self._commits.see_start(consumer.group, partition, read)
+        run = consumer.runs[position.partition]
+        if run.from_group and consumer.group is not None:
+            run.from_group = False
+            read = CommitRead(number, operation.process, run.began_ns, operation.ended_ns, position.offset, exact)
+            self._commits.see_start(consumer.group, position.partition, read)
 
     def _commit(self, number: int, operation: Operation, consumer: _Consumer) -> None:
         for partition, offset in ((position.partition, position.offset) for position in operation.positions):
@@ -212,7 +207,7 @@ class Consumers:
             if operation.outcome == "failed":
                 continue
             run = consumer.runs.get(partition)
-            known = run.next_offset if run is not None else consumer.highest.get(partition, -1) + 1
+            known = run.next_offset if run is not None else consumer.left_at.get(partition, 0)
             if known is not None and offset > known:
                 entries = (number,) if run is None else (run.entry, number)
                 name = AnomalyName.COMMIT_PAST_POLL
@@ -230,14 +225,15 @@ class Consumers:
                 run.committed = (offset, number)
 
     def _run(self, number: int, operation: Operation, position: Position) -> Run:
-        self._runs += 1
-        return Run(self._runs, number, operation.began_ns, position.offset, position.offset)
+        return Run(self._lag.begin(position.partition), number, operation.began_ns, position.offset, position.offset)
 
     def _drop(self, consumer: _Consumer, partitions: Sequence[int]) -> None:
         for partition in partitions:
             run = consumer.runs.pop(partition, None)
             if run is not None:
                 self._cover(partition, run)
+                if run.next_offset is not None:
+                    consumer.left_at[partition] = max(run.next_offset, consumer.left_at.get(partition, 0))
 
     def _cover(self, partition: int, run: Run) -> None:
         if run.start is not None and run.next_offset is not None and run.start < run.next_offset:

@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+
+class Acks(NamedTuple):
+    """The acked records of a partition whose offsets are known, by offset."""
+
+    offsets: array[int]
+    times_ns: array[int]
 
 
 class WorstLag(NamedTuple):
@@ -19,55 +26,65 @@ class WorstLag(NamedTuple):
     entry: int  # the poll
 
 
+class Looks:
+    """One run: of each position in it the first and the last poll, for the lag grows between them."""
+
+    __slots__ = ("_began_ns", "_entry", "_position", "_seen", "partition")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self._seen = array("q")  # position, beginning of the poll and its entry, in turn
+        self._position = -1
+        self._began_ns = self._entry = -1  # of the last poll at this position, where there was more than one
+
+    def look(self, position: int, began_ns: int, entry: int) -> None:
+        """After a poll, the consumer goes on at this position; polls come in their order."""
+        if position == self._position:
+            self._began_ns, self._entry = began_ns, entry
+        else:
+            if self._entry >= 0:
+                self._seen.extend((self._position, self._began_ns, self._entry))
+                self._entry = -1
+            self._seen.extend((position, began_ns, entry))
+            self._position = position
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        values = iter(self._seen)
+        yield from zip(values, values, values, strict=True)
+        if self._entry >= 0:
+            yield self._position, self._began_ns, self._entry
+
+
 class Lag:
-    """Of each run of a consumer and each position in it, the first and the last poll: the lag grows between them."""
-
     def __init__(self) -> None:
-        self._partitions = array("q")
-        self._runs = array("q")
-        self._positions = array("q")
-        self._began_ns = array("q")
-        self._entries = array("q")
-        self._last: dict[int, tuple[int, int, int, int]] = {}  # by run: partition, position, beginning, entry
+        self._runs: list[Looks] = []
 
-    def look(self, run: int, partition: int, position: int, began_ns: int, entry: int) -> None:
-        """After a poll, a consumer goes on at this position; the looks of one run come in their order."""
-        last = self._last.get(run)
-        if last is None or last[1] != position:
-            if last is not None:
-                self._add(run, last)
-            self._add(run, (partition, position, began_ns, entry))
-        self._last[run] = (partition, position, began_ns, entry)
+    def begin(self, partition: int) -> Looks:
+        """For a new run."""
+        self._runs.append(Looks(partition))
+        return self._runs[-1]
 
-    def conclude(self, acks: Mapping[int, Sequence[tuple[int, int]]]) -> WorstLag | None:
-        """`acks`: by partition, offset and time of each acked record, by offset. None: nobody was ever up to date."""
-        for run, last in self._last.items():
-            self._add(run, last)
-        offsets = {partition: [offset for offset, _ in known] for partition, known in acks.items()}
-        earliest = {partition: _earliest_from(known) for partition, known in acks.items()}
-        caught_up: set[int] = set()
+    def conclude(self, acks: Mapping[int, Acks]) -> WorstLag | None:
+        """`acks`: by partition. None: nobody was ever up to date."""
+        earliest = {partition: _earliest_from(known.times_ns) for partition, known in acks.items()}
+        nothing = Acks(array("q"), array("q"))
         worst: WorstLag | None = None
-        looks = zip(self._runs, self._partitions, self._positions, self._began_ns, self._entries, strict=True)
-        for run, partition, position, began_ns, entry in looks:
-            place = bisect_left(offsets.get(partition, ()), position)
-            times = earliest.get(partition, ())
-            lag_ns = max(0, began_ns - times[place]) if place < len(times) else 0
-            if lag_ns == 0:
-                caught_up.add(run)
-            if run in caught_up and (worst is None or lag_ns > worst.lag_ns):
-                worst = WorstLag(lag_ns, partition, entry)
+        for run in self._runs:
+            known, times = acks.get(run.partition, nothing).offsets, earliest.get(run.partition, nothing.times_ns)
+            end = len(known)
+            caught_up = False
+            for position, began_ns, entry in run:
+                place = bisect_left(known, position)
+                lag_ns = began_ns - times[place] if place < end else 0
+                caught_up = caught_up or lag_ns <= 0
+                if caught_up and (worst is None or lag_ns > worst.lag_ns):
+                    worst = WorstLag(max(0, lag_ns), run.partition, entry)
         return worst
 
-    def _add(self, run: int, look: tuple[int, int, int, int]) -> None:
-        self._runs.append(run)
-        for column, value in zip((self._partitions, self._positions, self._began_ns, self._entries), look, strict=True):
-            column.append(value)
 
-
-def _earliest_from(known: Sequence[tuple[int, int]]) -> array[int]:
-    """For each place, the earliest ack at or after it."""
-    earliest = array("q", [0]) * len(known)
-    time = 1 << 62
-    for place in range(len(known) - 1, -1, -1):
-        time = earliest[place] = min(time, known[place][1])
+def _earliest_from(times_ns: array[int]) -> array[int]:
+    """For each place, the earliest time at or after it."""
+    earliest = array("q", times_ns)
+    for place in range(len(earliest) - 2, -1, -1):
+        earliest[place] = min(earliest[place], earliest[place + 1])
     return earliest

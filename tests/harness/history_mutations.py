@@ -63,7 +63,7 @@ def repeat_a_record(history: History, random: Random) -> History | None:
         return None
     polled = random.choice(final)
     end = 1 + max(other.offset for other in final if other.partition == polled.partition)
-    return _read_more(history, replace(polled, offset=end + random.randrange(3)))
+    return _read_more(history, polled._replace(offset=end + random.randrange(3)))
 
 
 def read_another_value(history: History, random: Random) -> History | None:
@@ -75,13 +75,13 @@ def read_another_value(history: History, random: Random) -> History | None:
     operation = _at(history, number)
     place = random.randrange(len(operation.polls))
     polls_now = [*operation.polls]
-    polls_now[place] = replace(polls_now[place], value=NEW_VALUE)
+    polls_now[place] = polls_now[place]._replace(value=NEW_VALUE)
     return _with(history, number, replace(operation, polls=tuple(polls_now)))
 
 
 def read_what_nobody_sent(history: History, random: Random) -> History | None:
     final = _final(history)
-    return _read_more(history, replace(final[-1], offset=final[-1].offset + 1_000, value=NEW_VALUE)) if final else None
+    return _read_more(history, final[-1]._replace(offset=final[-1].offset + 1_000, value=NEW_VALUE)) if final else None
 
 
 def skip_within_a_poll(history: History, random: Random) -> History | None:
@@ -119,8 +119,8 @@ def swap_two_acks(history: History, random: Random) -> History | None:
     if not pairs:
         return None
     one, two = random.choice(pairs)
-    spoilt = _send_again(history, one, replace(one.sent, offset=two.sent.offset))
-    return _send_again(spoilt, two, replace(two.sent, offset=one.sent.offset))
+    spoilt = _send_again(history, one, one.sent._replace(offset=two.sent.offset))
+    return _send_again(spoilt, two, two.sent._replace(offset=one.sent.offset))
 
 
 def swap_two_sends(history: History, random: Random) -> History | None:
@@ -130,8 +130,8 @@ def swap_two_sends(history: History, random: Random) -> History | None:
     if not pairs:
         return None
     one, two = random.choice(pairs)
-    spoilt = _send_again(history, one, replace(one.sent, value=two.sent.value, offset=None))
-    return _send_again(spoilt, two, replace(two.sent, value=one.sent.value, offset=None))
+    spoilt = _send_again(history, one, one.sent._replace(value=two.sent.value, offset=None))
+    return _send_again(spoilt, two, two.sent._replace(value=one.sent.value, offset=None))
 
 
 def spoil_a_replica(history: History, random: Random) -> History | None:
@@ -180,7 +180,7 @@ def commit_backwards(history: History, random: Random) -> History | None:
         return None
     number = random.choice(commits)
     operation = _at(history, number)
-    lower = replace(operation.positions[0], offset=(operation.positions[0].offset or 0) - 1)
+    lower = operation.positions[0]._replace(offset=(operation.positions[0].offset or 0) - 1)
     again = replace(operation, began_ns=operation.ended_ns, positions=(lower,))
     return [*history[: number + 1], again, *history[number + 1 :]]
 

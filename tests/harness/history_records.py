@@ -11,10 +11,12 @@ from collections.abc import Iterable
 
 from harness.history import HistoryError, Operation
 from harness.history_findings import AnomalyName, Findings
+from harness.history_lag import Acks
 
 NOBODY, OK, FAILED, UNKNOWN = range(4)  # how a row's send ended; NOBODY: no send of it was seen (yet)
 OUTCOME_CODES = {"ok": OK, "failed": FAILED, "unknown": UNKNOWN}
 NONE = -1
+ROWS_AT_ONCE = 4_096  # by which the columns grow
 
 
 class Intervals:
@@ -36,7 +38,7 @@ class Intervals:
 
 
 class Records:
-    """The values, a row each, in the order in which they were first met."""
+    """The values, a row each, in the order in which they were first met; the columns are longer than there are rows."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
@@ -51,6 +53,7 @@ class Records:
         self.polled_offsets = array("q")  # the lowest at which anyone polled it; NONE: nobody did
         self.polled_by = array("q")  # the entry that polled it first
         self._sent_rows: dict[int, array[int]] = {}  # by process: its rows in the order of sending
+        self.unseen = 0  # acked values that nobody polled; once concluded
         self._last_acks: dict[tuple[int, int], tuple[int, int]] = {}  # by process and partition: offset and entry
         self._duplicates: dict[int, set[int]] = {}  # row to the offsets at which it lies
         self._polled_again: dict[int, set[int]] = {}  # row to the other offsets at which it was polled
@@ -61,43 +64,46 @@ class Records:
         :raises HistoryError: the value was sent before, or the outcomes contradict one another.
         """
         sent_rows = self._sent_rows.setdefault(operation.process, array("q"))
-        for sent in operation.sends:
-            row = self._row(sent.value, sent.partition)
-            if self.outcomes[row] != NOBODY:
-                raise HistoryError(f"entry {number} sends {sent.value}, as entry {self.sent_by[row]} did")
-            if operation.outcome != "unknown" and sent.outcome != operation.outcome:
-                raise HistoryError(f"entry {number} is {operation.outcome}, its value {sent.value} is {sent.outcome}")
-            if self.partitions[row] != sent.partition:  # it was polled before this send was met
-                self._misplaced(row, self.polled_by[row], sent.partition, self.partitions[row])
-                self.partitions[row] = sent.partition
+        whole, outcomes = operation.outcome, self.outcomes
+        for partition, value, outcome, offset, ended_ns in operation.sends:
+            row = self.rows.get(value)
+            if row is None:
+                row = self._new_row(value, partition)
+            elif outcomes[row] != NOBODY:
+                raise HistoryError(f"entry {number} sends {value}, as entry {self.sent_by[row]} did")
+            elif self.partitions[row] != partition:  # it was polled before this send was met
+                self._misplaced(row, self.polled_by[row], partition, self.partitions[row])
+                self.partitions[row] = partition
                 self.polled_offsets[row] = self.polled_by[row] = NONE
-            self.outcomes[row] = OUTCOME_CODES[sent.outcome]
+            if outcome != whole and whole != "unknown":
+                raise HistoryError(f"entry {number} is {whole}, its value {value} is {outcome}")
+            outcomes[row] = OUTCOME_CODES[outcome]
             self.sent_by[row] = number
             sent_rows.append(row)
-            if sent.outcome == "ok":
-                self.acked_ns[row] = operation.ended_ns if sent.ended_ns is None else sent.ended_ns
-                if sent.offset is not None:
-                    self._acked_at(number, operation.process, row, sent.offset)
+            if outcome == "ok":
+                self.acked_ns[row] = operation.ended_ns if ended_ns is None else ended_ns
+                if offset is not None:
+                    self._acked_at(number, operation.process, row, offset)
 
     def see_poll(self, number: int, operation: Operation) -> None:
-        rows, polled_offsets = self.rows, self.polled_offsets
-        for polled in operation.polls:
-            offset = polled.offset
-            row = rows.get(polled.value)
+        rows, partitions, polled_offsets = self.rows, self.partitions, self.polled_offsets
+        for partition, offset, value in operation.polls:
+            row = rows.get(value)
             if row is None:
-                row = self._row(polled.value, polled.partition)
-            if self.partitions[row] != polled.partition:
-                self._misplaced(row, number, self.partitions[row], polled.partition)
+                row = self._new_row(value, partition)
+            if partitions[row] != partition:
+                self._misplaced(row, number, partitions[row], partition)
             elif polled_offsets[row] != offset:
                 self._polled_at(number, row, offset)
 
     def conclude(self, covered: dict[int, Intervals], *, all_was_read: bool) -> None:
         """Adds what only the whole history shows; `covered` are the offsets that some consumer read on past."""
         nowhere = Intervals(())
-        for row in range(len(self.outcomes)):
+        for row in range(len(self.rows)):
             outcome, polled_offset = self.outcomes[row], self.polled_offsets[row]
             if outcome == OK:
                 if polled_offset == NONE:
+                    self.unseen += 1
                     self._not_polled(row, covered.get(self.partitions[row], nowhere), all_was_read=all_was_read)
             elif polled_offset != NONE and outcome != UNKNOWN:
                 self._polled_in_vain(row)
@@ -111,26 +117,44 @@ class Records:
         for sent_rows in self._sent_rows.values():
             self._check_order(sent_rows)
 
+    def acked_ns_by_partition(self) -> dict[int, array[int]]:
+        """The times of all acks, sorted."""
+        times: dict[int, array[int]] = {}
+        for partition, outcome, time in zip(self.partitions, self.outcomes, self.acked_ns, strict=True):
+            if outcome == OK:
+                times.setdefault(partition, array("q")).append(time)
+        return {partition: array("q", sorted(found)) for partition, found in times.items()}
+
+    def acks(self) -> dict[int, Acks]:
+        """The acks whose offsets are known."""
+        found = {}
+        for partition, rows in self.at.items():
+            acked = sorted(offset for offset, row in rows.items() if self.acked_offsets[row] == offset)
+            found[partition] = Acks(array("q", acked), array("q", (self.acked_ns[rows[offset]] for offset in acked)))
+        return found
+
     def polled_by_partition(self) -> dict[int, list[int]]:
         """The offsets that anyone polled, sorted."""
         polled: dict[int, set[int]] = {}
         for partition, offset in zip(self.partitions, self.polled_offsets, strict=True):
-            if offset != NONE:
+            if offset != NONE:  # nor is it in what lies past the rows
                 polled.setdefault(partition, set()).add(offset)
         for row, offsets in self._polled_again.items():
             polled[self.partitions[row]].update(offsets)
         return {partition: sorted(offsets) for partition, offsets in polled.items()}
 
-    def _row(self, value: int, partition: int) -> int:
-        row = self.rows.get(value)
-        if row is None:
-            row = self.rows[value] = len(self.values)
-            self.values.append(value)
-            self.partitions.append(partition)
-            self.outcomes.append(NOBODY)
-            for column in (self.sent_by, self.acked_offsets, self.acked_ns, self.polled_offsets, self.polled_by):
-                column.append(NONE)
-            self.at.setdefault(partition, {})
+    def _new_row(self, value: int, partition: int) -> int:
+        row = self.rows[value] = len(self.rows)
+        if row == len(self.values):
+            self.outcomes.extend([NOBODY] * ROWS_AT_ONCE)
+            for column in (self.values, self.partitions, self.sent_by, self.acked_offsets, self.acked_ns):
+                column.extend([NONE] * ROWS_AT_ONCE)
+            for column in (self.polled_offsets, self.polled_by):
+                column.extend([NONE] * ROWS_AT_ONCE)
+        self.values[row] = value
+        self.partitions[row] = partition
+        if partition not in self.at:
+            self.at[partition] = {}
         return row
 
     def _acked_at(self, number: int, process: int, row: int, offset: int) -> None:

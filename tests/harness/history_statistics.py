@@ -71,10 +71,12 @@ class Recording:
         statistics.polled += len(operation.polls)
         statistics.began_ns = min(statistics.began_ns, began_ns)
         statistics.ended_ns = max(statistics.ended_ns, ended_ns)
-        for sent in operation.sends:
-            statistics.sent[sent.outcome] += 1
-            first, last = self._attempts.get(sent.partition, (began_ns, ended_ns))
-            self._attempts[sent.partition] = (min(first, began_ns), max(last, ended_ns))
+        if operation.sends:
+            statistics.sent.update(sent.outcome for sent in operation.sends)
+            for partition in {sent.partition for sent in operation.sends}:
+                first, last = self._attempts.get(partition, (began_ns, ended_ns))
+                if first >= began_ns or last <= ended_ns:
+                    self._attempts[partition] = (min(first, began_ns), max(last, ended_ns))
         if operation.kind == "crash":
             self._crashed.add(process)
 

@@ -1,4 +1,4 @@
-"""The file of a history: what was written is read again, what is damaged is told, and figures are what they should be."""
+"""The file of a history: what was written is read again, and what is damaged is told."""
 
 from __future__ import annotations
 
