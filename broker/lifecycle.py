@@ -253,8 +253,7 @@ class BrokerLifecycle:
                 self._client.suspect(active)
             return await read
         finally:
-            if not read.done():
-                await end(read)
+            await end(read)  # also where it has failed, and who waits for it is called off just then
 
     async def _send(self, call: BrokerSessionCall, epoch: BrokerEpoch) -> None:
         while True:

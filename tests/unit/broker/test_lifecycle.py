@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from harness.fake_controllers import CLUSTER_ID, FakeQuorum, until
@@ -275,5 +277,28 @@ def test_a_broker_knows_whether_a_controller_has_just_said_that_it_is_not_fenced
             await until(lambda: node.lifecycle.is_in_touch)
             quorum.on_heartbeat = lambda _: BrokerHeartbeatAnswer(is_fenced=True)
             await until(lambda: not node.lifecycle.is_in_touch)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_breaks_while_its_reader_is_called_off_leaves_no_error_behind() -> None:
+    class BrokenCall:
+        async def read(self) -> BrokerHeartbeatAnswer:
+            raise ConnectionError("the stream broke")
+
+    async def main() -> None:
+        unseen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+        async with FakeQuorum() as quorum, a_node(quorum) as node:
+            active = await node.client.active()
+            reading = asyncio.ensure_future(node.lifecycle._next_answer(active, BrokenCall()))  # type: ignore[arg-type]
+            await asyncio.sleep(0)  # it waits for an answer
+            await asyncio.sleep(0)  # the stream has broken, and it has not heard of it yet
+            reading.cancel()
+            await asyncio.wait({reading})
+            assert reading.cancelled()
+            del reading
+            gc.collect()
+        assert unseen == []
 
     asyncio.run(main())
