@@ -18,7 +18,7 @@ from chaos.cluster import BROKERS_MAX, CONTROLLERS, HostedCluster
 from chaos.fault_actions import do_fault
 from chaos.fault_runner import Arena, FaultRunner
 from chaos.fleet import HOST, Fleet, FleetSettings
-from chaos.guard import start_guard
+from chaos.guard import TOKEN_FILE, start_guard
 from chaos.nemesis import CUTS, FaultKind, draw_plan
 from chaos.network import Network, make_network
 from harness.history import HistoryFile, HistoryWriter
@@ -85,8 +85,10 @@ class Campaign:
         """Everything. Whatever happens, no process, namespace or disk of it stays."""
         settings = self._settings
         settings.folder.mkdir(parents=True)
-        (settings.folder / "token").write_text(self._token, encoding="ascii")
+        token_file = settings.folder / TOKEN_FILE
+        token_file.write_text(self._token, encoding="ascii")
         with ExitStack() as exits:
+            exits.callback(token_file.unlink)
             guard = start_guard(self._token, settings.folder)
             exits.callback(_dismiss, guard)
             network = self._make_network()

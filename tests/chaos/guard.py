@@ -23,6 +23,8 @@ from chaos.network import owners_of_leftovers, remove_links_and_namespaces
 from klamm.deploy.reaper import process_start_time, processes_with_token, signal_process
 
 FOLDER_PREFIX: Final = "klamm-chaos-"
+TOKEN_FILE: Final = "token"
+"""In the folder of a campaign that has not come to its end: what its processes have in their environment."""
 _KILL_SECONDS_MAX: Final = 10.0
 _POLL_SECONDS: Final = 0.02
 
@@ -53,19 +55,19 @@ def sweep(owner: int, token: str | None, folder: Path) -> None:
 def sweep_dead_campaigns(parent: Path) -> list[str]:
     """Removes what campaigns left whose processes are gone; says in words what that was.
 
-    A campaign leaves something only if its guard was killed, too.
+    Such are campaigns that were killed. What one that came to its end has written stays: there is no token with it.
     """
     folders = {
         int(match.group(1)): folder
         for folder in sorted(parent.glob(f"{FOLDER_PREFIX}*"))
-        if (match := re.fullmatch(rf"{FOLDER_PREFIX}(\d+)", folder.name))
+        if (match := re.fullmatch(rf"{FOLDER_PREFIX}(\d+)", folder.name)) and (folder / TOKEN_FILE).exists()
     }
     swept = []
     for owner in sorted(owners_of_leftovers() | set(folders)):
         if process_start_time(owner) is not None:
             continue  # it lives, or another has its pid: then it waits for the next campaign
         folder = folders.get(owner, parent / f"{FOLDER_PREFIX}{owner}")
-        token_file = folder / "token"
+        token_file = folder / TOKEN_FILE
         sweep(owner, token_file.read_text(encoding="ascii") if token_file.exists() else None, folder)
         shutil.rmtree(folder, ignore_errors=True)
         swept.append(f"removed what the campaign of process {owner} had left")
@@ -82,8 +84,6 @@ def main() -> int:
     while process_start_time(owner) == start_time and not poll.poll(1000):
         continue
     sweep(owner, token, folder)
-    if (folder / "remove").exists():
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

@@ -10,10 +10,12 @@ The campaign itself speaks to all nodes through the bridge, from outside of all 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -26,6 +28,7 @@ _LINK_PREFIX: Final = "kc"
 """Of the bridge and the links on it; the kernel takes 15 characters."""
 _NOBODY: Final = "02:6b:00:00:ff:ff"
 _DEVICE: Final = "eth0"
+_LOCK: Final = "klamm-chaos.lock"
 
 
 class Way(NamedTuple):
@@ -96,11 +99,11 @@ class NamespaceNetwork:
         """:raises ShellCommandError: it cannot be made here; what was made of it is removed."""
         self.owner = os.getpid() if owner is None else owner  # whose name is in those of all that is made
         self._numbers = {host: number for number, host in enumerate(hosts, start=2)}
-        self._subnet = _free_subnet()
         self._cuts: frozenset[Way] = frozenset()
         self._bridge = f"{_LINK_PREFIX}{self.owner}"
         try:
-            self._make()
+            self._subnet = self._make_bridge()
+            self._make_hosts()
         except ShellCommandError:
             self.close()
             raise
@@ -146,10 +149,20 @@ class NamespaceNetwork:
     def close(self) -> None:
         remove_links_and_namespaces(self.owner)
 
-    def _make(self) -> None:
-        run("ip", "link", "add", self._bridge, "type", "bridge")
-        run("ip", "address", "add", f"{self._subnet}.1/24", "dev", self._bridge)
-        run("ip", "link", "set", self._bridge, "up")
+    def _make_bridge(self) -> str:
+        """Returns the first three numbers of the network that is the bridge's from now on."""
+        lock = os.open(Path(tempfile.gettempdir()) / _LOCK, os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another campaign may be looking for a free network just now
+            subnet = _free_subnet()
+            run("ip", "link", "add", self._bridge, "type", "bridge")
+            run("ip", "address", "add", f"{subnet}.1/24", "dev", self._bridge)
+            run("ip", "link", "set", self._bridge, "up")
+        finally:
+            os.close(lock)
+        return subnet
+
+    def _make_hosts(self) -> None:
         for host, number in self._numbers.items():
             namespace, link = self._namespace(host), f"{self._bridge}n{number}"
             run("ip", "netns", "add", namespace)
@@ -226,7 +239,7 @@ def _hardware_address(number: int) -> str:
 
 def _free_subnet() -> str:
     """Three numbers of an IPv4 network that no link of this machine is in."""
-    used = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=False).stdout
+    used = subprocess.run(["ip", "-4", "address"], capture_output=True, text=True, check=False).stdout
     for third in range(256):
         if f"10.77.{third}." not in used:
             return f"10.77.{third}"

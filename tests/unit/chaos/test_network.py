@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos.guard import FOLDER_PREFIX, sweep_dead_campaigns
+from chaos.guard import FOLDER_PREFIX, TOKEN_FILE, sweep_dead_campaigns
 from chaos.network import LoopbackNetwork, NamespaceNetwork, Way, owners_of_leftovers
 from chaos.shell_command import ShellCommandError
 
@@ -78,17 +78,20 @@ def test_a_link_is_slowed_down_and_freed(network: NamespaceNetwork) -> None:
 def test_what_a_dead_campaign_left_is_removed(network: NamespaceNetwork, tmp_path: Path) -> None:
     folder = tmp_path / f"{FOLDER_PREFIX}{network.owner}"
     (folder / "nodes").mkdir(parents=True)
+    (folder / TOKEN_FILE).write_text("none", encoding="ascii")
     assert network.owner in owners_of_leftovers()
     assert any(str(network.owner) in words for words in sweep_dead_campaigns(tmp_path))
     assert network.owner not in owners_of_leftovers()
     assert not folder.exists()
 
 
-def test_a_campaign_that_lives_is_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / f"{FOLDER_PREFIX}{os.getpid()}"
-    folder.mkdir()
+def test_campaigns_that_live_or_have_come_to_their_end_are_left_alone(tmp_path: Path) -> None:
+    living, ended = tmp_path / f"{FOLDER_PREFIX}{os.getpid()}", tmp_path / f"{FOLDER_PREFIX}{_dead_pid()}"
+    living.mkdir()
+    (living / TOKEN_FILE).write_text("none", encoding="ascii")
+    ended.mkdir()
     sweep_dead_campaigns(tmp_path)
-    assert folder.exists()
+    assert living.exists() and ended.exists()
 
 
 def test_on_loopback_there_is_nothing_to_cut() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.summary import as_text
-from harness.history import Fault, Operation, Polled, Sent
+from harness.history import Entry, Fault, Operation, Polled, Sent
 from harness.history_checker import check
 
 SECOND = 1_000_000_000
@@ -15,7 +15,7 @@ def send(process: int, client: str, began_s: int, *sent: Sent) -> Operation:
     return Operation(process, client, "send", began_s * SECOND, (began_s + 1) * SECOND, outcome, sends=sent)
 
 
-HISTORY = [
+HISTORY: list[Entry] = [
     Fault("kill -9 of a broker", "broker-1", 2 * SECOND, None),
     send(1, "klamm", 1, Sent(0, 11, "ok", 0), Sent(1, 12, "ok", 0)),
     send(1, "klamm", 3, Sent(0, 13, "unknown")),
