@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, Protocol
 
 import grpc
@@ -67,7 +68,7 @@ class _GrpcReplicaStream:
     async def write(self, request: ReplicaFetchRequest, /) -> None:
         try:
             await self._call.write(request)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, EOFError) as error:
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise NetworkError(_reason(error)) from error
 
     async def read(self) -> ReplicaFetchResponse:
