@@ -239,11 +239,26 @@ class Partition:
         if self.in_isr or (self.refetch and self.electable):
             self.host.replica_failed(self, error)
 
-    def resume(self) -> None:
-        """Nobody else can lead: go on as before; what is broken in the log stays unserved, read by read."""
+    def resume(self) -> bool:
+        """Nobody else can lead: go on as before; what is broken in the log stays unserved, read by read.
+
+        False if not even the begin of this leadership can be written down: then it has not begun (rule 13).
+        """
+        now_ms = self.host.clock.monotonic_ms()
+        leader = self.leader
+        if leader is not None and self.log.epoch_cache.latest_epoch != leader.leader_epoch:
+            try:
+                self.log.assign_epoch(leader.leader_epoch, self.log.log_end_offset)
+            except KafkaStorageError as error:
+                self.failure = error
+                return False
+            self.failure = None
+            leader.carry_out(leader.state.started(now_ms))
+            self.host.unsettled(self)
         self.failure = None
         self.refetch = False
-        self._alone_until_ms = self.host.clock.monotonic_ms() + _ALONE_MS
+        self._alone_until_ms = now_ms + _ALONE_MS
+        return True
 
     def reconfigure(self, config: TopicConfig, now_ms: int) -> None:
         """The topic's settings are other ones now."""

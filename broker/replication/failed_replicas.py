@@ -69,8 +69,8 @@ class FailedReplicas:
             if isinstance(replica, MissingReplica):
                 continue  # it is tried again for as long as there is no folder
             if error is ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE:
-                if replica.leader_epoch == leader_epoch:
-                    replica.resume()  # nobody else can lead
+                if replica.leader_epoch == leader_epoch and not replica.resume():  # nobody else can lead
+                    again.append(replica)
             elif error in _ASK_AGAIN:
                 again.append(replica)
             # Else the metadata that ends this leadership, or this partition, is on its way: what is known of the

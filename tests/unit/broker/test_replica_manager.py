@@ -562,6 +562,21 @@ def test_rule_27_with_nobody_else_the_leader_goes_on() -> None:
     simulated(test)
 
 
+def test_rule_13_with_nobody_else_a_leader_begins_once_its_epoch_is_written_down() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster, replicas=(1, 2), min_insync_replicas="1")
+        disk = cluster.brokers[2].disk  # type: ignore[index]
+        for _ in range(3):
+            disk.fail_next("open", 28, path_end="leader-epoch-checkpoint.tmp")
+        await cluster.brokers[1].kill()  # type: ignore[index]
+        await cluster.until(lambda: cluster.partition("t", 0).leader == 2)
+        await cluster.until(lambda: led(cluster, 2) and partition(cluster, 2).failure is None)
+        assert partition(cluster, 2).log.epoch_cache.entries[-1] == (1, 0)
+        assert (await produce(cluster, 2, b"a")).base_offset == 0
+
+    simulated(test)
+
+
 def test_a_follower_whose_disk_fails_leaves_the_isr_at_once() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await topic(cluster)
