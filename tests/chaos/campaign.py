@@ -127,6 +127,9 @@ class Campaign:
         runner = FaultRunner(arena, plan, do_fault, history.append)
         try:
             runner.run(time.monotonic(), self._settings.seconds)
+        except BaseException:
+            cluster.give_up()
+            raise
         finally:
             runner.heal()
         self._result.trouble += runner.trouble

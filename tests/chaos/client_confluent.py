@@ -24,13 +24,8 @@ from chaos.client import (
 )
 from chaos.outcomes import confluent_outcome
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from harness.history import Outcome
 
 _POLL_RECORDS_MAX: Final = 500
-_COMMIT_REFUSED: Final = frozenset(
-    {"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "FENCED_INSTANCE_ID", "STALE_MEMBER_EPOCH"}
-)
-"""The coordinator took nothing."""
 
 
 class ConfluentClient:
@@ -133,7 +128,8 @@ class ConfluentClient:
         try:
             answers = self._consumer.commit(offsets=wanted, asynchronous=False)
         except KafkaException as error:
-            raise ClientError(_commit_outcome(error.args[0].name()), str(error)) from error
+            # Also when it is refused at last: it may be a retry that is, and the first try was taken.
+            raise ClientError("unknown", str(error)) from error
         wrong = [answer.error for answer in answers or () if answer.error is not None]
         if wrong:
             raise ClientError("unknown", "; ".join(str(error) for error in wrong))
@@ -170,10 +166,6 @@ class ConfluentClient:
         if self._result is not None:
             # What `consume` gives was taken after all rebalances of this call: those of revoked partitions are dropped.
             self._result.ownerships.append(Ownership(_spots(revoked), _spots(assigned), len(self._result.records)))
-
-
-def _commit_outcome(name: str) -> Outcome:
-    return "failed" if name in _COMMIT_REFUSED else "unknown"
 
 
 def _spots(partitions: Sequence[TopicPartition]) -> tuple[Spot, ...]:

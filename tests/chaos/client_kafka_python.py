@@ -31,7 +31,7 @@ from kafka import (  # type: ignore[import-untyped]
     OffsetAndMetadata,
     TopicPartition,
 )
-from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError  # type: ignore[import-untyped]
+from kafka.errors import KafkaError, KafkaTimeoutError  # type: ignore[import-untyped]
 
 
 class KafkaPythonClient:
@@ -130,9 +130,8 @@ class KafkaPythonClient:
         offsets = {TopicPartition(*spot): OffsetAndMetadata(offset, "", -1) for spot, offset in positions.items()}
         try:
             self._consumer.commit(offsets, timeout_ms=COMMIT_SECONDS * 1000)
-        except CommitFailedError as error:
-            raise ClientError("failed", _text(error)) from error
         except (KafkaError, AssertionError) as error:
+            # Also when it is refused at last: it may be a retry that is, and the first try was taken.
             raise ClientError("unknown", _text(error)) from error
 
     def committed(self, spots: Sequence[Spot]) -> dict[Spot, int | None]:

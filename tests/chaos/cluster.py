@@ -20,9 +20,9 @@ from chaos.disk import SmallDisk
 from chaos.network import Network, python_on
 from klamm.deploy.cluster_observer import ClusterObserver
 from klamm.deploy.cluster_processes import ClusterProcesses
-from klamm.deploy.errors import ClusterStateError, WaitTimeoutError
+from klamm.deploy.errors import ClusterStateError, NodeStartError, WaitTimeoutError
 from klamm.deploy.layout import BROKER, CONTROLLER, ClusterLayout, NodeSpec, Role
-from klamm.deploy.node_process import ProcessState
+from klamm.deploy.node_process import NodeProcess, ProcessState, await_ready
 from klamm.deploy.ports import PortReservation
 from klamm.deploy.readiness import await_cluster, await_unfenced
 from klamm.deploy.reaper import TOKEN_VARIABLE
@@ -34,6 +34,7 @@ BROKERS_MAX: Final = 5
 """Those past the first three join and leave while the campaign runs."""
 START_SECONDS_MAX: Final = 90.0
 STOP_SECONDS_MAX: Final = 45.0
+START_TRIES: Final = 3
 POLL_SECONDS: Final = 0.1
 BROKER_CONFIG: Final[Mapping[str, str]] = {
     "auto.create.topics.enable": "false",
@@ -83,6 +84,7 @@ class HostedCluster:
         self.members: set[str] = {spec.name for spec in self.layout.controllers + self.layout.brokers[:BROKERS]}
         """Nodes that belong to the cluster now, up or down."""
         self._lock = threading.Lock()
+        self._given_up = threading.Event()
 
     # --- the whole -----------------------------------------------------------------------------------------------
 
@@ -115,6 +117,12 @@ class HostedCluster:
         self.observer.close()
         return self.processes.stop_all(timeout_s=STOP_SECONDS_MAX)
 
+    def give_up(self) -> None:
+        """The campaign was stopped: kills all nodes, so that whoever waits for something of them stops waiting."""
+        self._given_up.set()
+        for spec in self.layout.nodes:
+            self.kill(spec)
+
     def close(self) -> None:
         """Ends whatever still runs, takes the disks away."""
         self.observer.close()
@@ -142,14 +150,22 @@ class HostedCluster:
     def spawn(self, specs: Sequence[NodeSpec]) -> None:
         """Starts those that are down, all at once, and waits until each says that it serves.
 
-        :raises NodeStartError: one did not.
+        One that gives up, since it finds no controllers for a minute, is started again, as a supervisor would.
+
+        :raises NodeStartError: one has given up too often.
         """
-        with self._lock:
-            down = [spec for spec in specs if self.processes.state(spec) is ProcessState.DOWN]
-            started = self.processes.spawn(down)
-        for spec in down:
-            self.observer.forget(spec.name)
-        self.processes.await_ready(started, timeout_s=START_SECONDS_MAX)
+        for tries_left in reversed(range(START_TRIES)):
+            with self._lock:
+                down = [spec for spec in specs if self.processes.state(spec) is ProcessState.DOWN]
+                started = [] if self._given_up.is_set() else self.processes.spawn(down)
+            for node in started:
+                self.observer.forget(node.spec.name)
+            # One by one: the launcher's own way ends all that were started with one that does not start.
+            failures = [failure for node in started if (failure := _failure_to_serve(node)) is not None]
+            if failures and not tries_left:
+                raise failures[0]
+            if not failures:
+                return
 
     def await_unfenced(self, spec: NodeSpec) -> None:
         """Waits until the broker is in service. :raises WaitTimeoutError: it is not."""
@@ -211,7 +227,7 @@ class HostedCluster:
         """Asks until the answer is true in Python's sense. :raises WaitTimeoutError: it was not, within the time."""
         deadline = time.monotonic() + timeout_s
         while not (answer := condition()):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self._given_up.is_set():
                 raise WaitTimeoutError(f"waited {timeout_s:g} s in vain for {what}")
             time.sleep(POLL_SECONDS)
         return answer
@@ -236,3 +252,15 @@ class HostedCluster:
         arguments = ["-m", f"klamm.{spec.role}", "--config", str(spec.config_path)]
         command = python_on(self._network, spec.name, *arguments, *(["--new-quorum"] if new_quorum else []))
         return self.clocks.command(spec.name, command)
+
+
+def _failure_to_serve(node: NodeProcess) -> NodeStartError | None:
+    try:
+        await_ready([node], timeout_s=START_SECONDS_MAX)
+    except NodeStartError as error:
+        node.popen.kill()
+        node.popen.wait()
+        if node.popen.stdout is not None:
+            node.popen.stdout.close()
+        return error
+    return None
