@@ -295,6 +295,7 @@ class BrokerLifecycle:
             if code is ErrorCode.NONE:
                 return self._registered(response)
             if code is ErrorCode.DUPLICATE_BROKER_REGISTRATION:
+                now_ms = self._clock.monotonic_ms()  # the answer may have been long in coming: no controller was active
                 duplicate_since_ms = now_ms if duplicate_since_ms is None else duplicate_since_ms
                 if now_ms - duplicate_since_ms > self._duplicate_timeout_ms:
                     raise DuplicateBrokerRegistrationError(

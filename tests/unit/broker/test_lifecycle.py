@@ -40,7 +40,9 @@ REGISTRATION = Registration(
 class Node:
     """A lifecycle and the follower that feeds it, as a broker wires them."""
 
-    def __init__(self, quorum: FakeQuorum, interval_ms: int, duplicate_timeout_ms: int) -> None:
+    def __init__(
+        self, quorum: FakeQuorum, interval_ms: int, duplicate_timeout_ms: int, registration_timeout_ms: int
+    ) -> None:
         self.fatal: list[Exception] = []
         self.client = ControllerClient(quorum.addresses, SystemClock())
         self.follower = MetadataFollower(self.client, self.on_image, broker_id=BrokerId(1), on_fatal=self.fatal.append)
@@ -49,7 +51,7 @@ class Node:
             SystemClock(),
             heartbeat_interval_ms=interval_ms,
             on_fatal=self.fatal.append,
-            registration_timeout_ms=1_000,
+            registration_timeout_ms=registration_timeout_ms,
             duplicate_timeout_ms=duplicate_timeout_ms,
         )
         self.follower.add_listener(self.lifecycle.metadata_applied)
@@ -60,9 +62,13 @@ class Node:
 
 @asynccontextmanager
 async def a_node(
-    quorum: FakeQuorum, *, interval_ms: int = 30_000, duplicate_timeout_ms: int = 300
+    quorum: FakeQuorum,
+    *,
+    interval_ms: int = 30_000,
+    duplicate_timeout_ms: int = 300,
+    registration_timeout_ms: int = 1_000,
 ) -> AsyncIterator[Node]:
-    node = Node(quorum, interval_ms, duplicate_timeout_ms)
+    node = Node(quorum, interval_ms, duplicate_timeout_ms, registration_timeout_ms)
     await node.follower.start()
     yield node
     await node.lifecycle.stop()
@@ -277,6 +283,23 @@ def test_a_broker_knows_whether_a_controller_has_just_said_that_it_is_not_fenced
             await until(lambda: node.lifecycle.is_in_touch)
             quorum.on_heartbeat = lambda _: BrokerHeartbeatAnswer(is_fenced=True)
             await until(lambda: not node.lifecycle.is_in_touch)
+
+    asyncio.run(main())
+
+
+def test_the_wait_for_an_active_controller_is_not_one_for_another_process_of_this_id() -> None:
+    """A broker that was killed and is back finds itself still registered, for as long as its session lasts."""
+
+    async def main() -> None:
+        timeouts = {"duplicate_timeout_ms": 600, "registration_timeout_ms": 30_000}
+        async with FakeQuorum() as quorum, a_node(quorum, **timeouts) as node:
+            quorum.on_command = lambda command: (
+                ErrorCode.DUPLICATE_BROKER_REGISTRATION if len(quorum.commands) < 3 else quorum.register(command)
+            )
+            quorum.elect(None)
+            asyncio.get_running_loop().call_later(0.8, quorum.elect, 0)
+            assert await node.lifecycle.start(REGISTRATION, None) == CLUSTER_ID
+            assert len(quorum.commands) == 3
 
     asyncio.run(main())
 
