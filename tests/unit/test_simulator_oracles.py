@@ -350,6 +350,7 @@ def test_rule_14_an_epoch_cache_that_is_not_the_logs_is_seen(cluster: Cluster, e
 
 def test_rule_14_an_epoch_from_before_the_log_start_is_seen(cluster: Cluster) -> None:
     cluster.log.check_epochs(1, PARTITION, [(0, 1)], 1, 2)
+    cluster.log.check_epochs(1, PARTITION, [(0, 1)], 0, 2, known_from=1)  # a crash has made the log start fall back
     assert not cluster.rules
     cluster.log.check_epochs(1, PARTITION, [(0, 0)], 1, 2)
     assert cluster.rules == [14]

@@ -32,6 +32,7 @@ from simulator.oracles.metadata_oracle import MetadataOracle
 from simulator.oracles.promise_oracle import PromiseOracle, WholeLog
 from simulator.oracles.raft_oracle import RaftOracle
 from simulator.oracles.replica_logs import ReplicaLog, ReplicaLogs
+from simulator.oracles.replica_oracle import ReplicaOracle
 from simulator.oracles.sight import (
     LOG_DIR,
     acts_on,
@@ -71,6 +72,7 @@ class Oracles:
         self.doors = DoorOracle(report)
         self.groups = GroupOracle(report)
         self.promises = PromiseOracle(report)
+        self.replicas = ReplicaOracle(self.logs, report)
         self.hosted: set[tuple[int, int, TopicIdPartition]] = set()
         self.decay: set[tuple[int, TopicIdPartition]] = set()
         self.faulty_disks: set[int] = set()
@@ -204,6 +206,7 @@ class Oracles:
                 f"{name} on broker {node.broker_id}: the high watermark {partition.high_watermark} is not within the "
                 f"log, {log.log_start_offset} to {log.log_end_offset}",
             )
+        self.replicas.has(node.broker_id, key, partition.high_watermark, log.log_start_offset)
         epoch_before = before[2] if before is not None else None
         if isinstance(epoch_before, int) and (partition.leader_epoch is None or partition.leader_epoch < epoch_before):
             self.findings.report(
@@ -327,14 +330,18 @@ class Oracles:
             self.check_epochs(log, partition)
 
     def check_epochs(self, log: PartitionLog, partition: TopicIdPartition) -> None:
-        """Rule 14, of a log of the broker whose code runs."""
+        """Rules 14 and 17, of a log of the broker whose code runs, which was cut or opened."""
+        broker_id = self._current_broker().broker_id
+        # After a crash the epoch checkpoint may remember a log start that its own checkpoint does not, as in Kafka.
         self.log_oracle.check_epochs(
-            self._current_broker().broker_id,
+            broker_id,
             partition,
             log.epoch_cache.entries,
             log.log_start_offset,
             log.log_end_offset,
+            known_from=max(log.log_start_offset, self.logs.of(broker_id, partition).deleted_below),
         )
+        self.replicas.check_producers(broker_id, partition, log)
 
     def log_missing(self, node: BrokerNode, partition: TopicIdPartition, known: ReplicaLog) -> None:
         """A broker started without a log that it had."""

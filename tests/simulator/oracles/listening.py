@@ -154,6 +154,8 @@ class _Logs:
 
     def _start_advanced(self, moved: bool, log: PartitionLog, offset: int) -> None:
         if moved:
+            known = self._oracles.logs.of(current_node_id(), self._key(log))
+            known.deleted_below = max(known.deleted_below, log.log_start_offset)
             self._oracles.check_epochs(log, self._key(log))
 
     def _configured(self, _: None, log: PartitionLog, __: Any) -> None:
@@ -198,6 +200,7 @@ class _Replicas:
         self._oracles = oracles
         hooks.after(Partition, "__init__", self._made)
         hooks.after(LeaderReplica, "_high_watermark_advanced", self._advanced)
+        oracles.replicas.listen(hooks)
 
     def _made(self, _: None, partition: Partition, *__: Any, **___: Any) -> None:
         oracles, broker_id = self._oracles, partition.host.broker_id
@@ -206,8 +209,9 @@ class _Replicas:
         if partition.log.config.compacted:
             oracles.logs.compacted.add(partition.topic_id_partition)
 
-    def _advanced(self, _: None, leader: LeaderReplica, __: int) -> None:
+    def _advanced(self, _: None, leader: LeaderReplica, high_watermark: int) -> None:
         partition = leader._partition
+        self._oracles.replicas.leader_has_committed(partition.topic_id_partition, high_watermark)
         if partition.leader is leader:
             view = leader_view(partition, self._oracles.run_of(f"broker-{partition.host.broker_id}"))
             if view is not None:

@@ -206,9 +206,16 @@ class LogOracle:
     # --- epochs ----------------------------------------------------------------------------------------------
 
     def check_epochs(
-        self, broker_id: int, partition: TopicIdPartition, entries: Entries, start_offset: int, end_offset: int
+        self,
+        broker_id: int,
+        partition: TopicIdPartition,
+        entries: Entries,
+        start_offset: int,
+        end_offset: int,
+        *,
+        known_from: int = 0,
     ) -> None:
-        """Rule 14, after a log was cut at either end or opened."""
+        """Rule 14, after a log was cut at either end or opened; below `known_from` epochs may be missing."""
         where = f"the epoch cache of broker {broker_id} for {self._logs.name(partition)}"
         if entries and entries[-1][1] > end_offset:
             epoch, start = entries[-1]
@@ -220,7 +227,7 @@ class LogOracle:
             return
         log = self._logs.of(broker_id, partition)
         index = -1
-        for batch in log.between(start_offset, end_offset):
+        for batch in log.between(max(start_offset, known_from), end_offset):
             while index + 1 < len(entries) and entries[index + 1][1] <= batch.base_offset:
                 index += 1
             epoch_there = entries[index][0] if index >= 0 else None

@@ -54,6 +54,7 @@ class ReplicaLog:
     def __init__(self, start_offset: int = 0) -> None:
         self.begins_at = start_offset  # nothing before it is known
         self.end_offset = start_offset
+        self.deleted_below = 0  # the highest log start that it ever had: after a crash it may be forgotten
         self.intact = True  # False: the disk may have lost some of it, and nobody has looked yet
         self.batches: list[Batch] = []
         self._bases: list[int] = []
@@ -86,6 +87,7 @@ class ReplicaLog:
     def restart(self, offset: int) -> list[Batch]:
         """Nothing is left, and the next batch goes to `offset`; returns what was there."""
         cut = self.batches
+        self.deleted_below = 0
         self.replace(())
         self.begins_at = self.end_offset = offset
         return cut

@@ -59,7 +59,9 @@ class ReplicaOracle:
 
     # --- rule 11 ---------------------------------------------------------------------------------------------
 
-    def _look_at(self, look_at: Callable[..., None], session: LeaderSession, key: Any, position: Position, now: int) -> None:
+    def _look_at(
+        self, look_at: Callable[..., None], session: LeaderSession, key: Any, position: Position, now: int
+    ) -> None:
         before, self._position = self._position, position
         try:
             look_at(session, key, position, now)
@@ -88,8 +90,8 @@ class ReplicaOracle:
             if entry is not None and entry.batches and entry.batches[-1].last_offset >= log.log_end_offset:
                 self._report(
                     17,
-                    f"{where} remembers a batch of producer {producer_id} at offset {entry.batches[-1].last_offset}; the "
-                    f"log ends at {log.log_end_offset}",
+                    f"{where} remembers a batch of producer {producer_id} at offset {entry.batches[-1].last_offset}; "
+                    f"the log ends at {log.log_end_offset}",
                 )
                 return
         newest = {
@@ -105,7 +107,7 @@ class ReplicaOracle:
             if remembered != (batch.producer_epoch, batch.last_sequence):
                 self._report(
                     17,
-                    f"{where} remembers (epoch, sequence) {remembered} of producer {producer_id}; in the log the last is "
-                    f"{(batch.producer_epoch, batch.last_sequence)}, at offset {batch.base_offset}",
+                    f"{where} remembers (epoch, sequence) {remembered} of producer {producer_id}; in the log the "
+                    f"last is {(batch.producer_epoch, batch.last_sequence)}, at offset {batch.base_offset}",
                 )
                 return
