@@ -24,6 +24,7 @@ from ..cluster.node_config import (
 from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, PARTITIONS_PER_TOPIC_MAX
 from ..proto.errors import KafkaConfigurationError
 from ..proto.identifiers import NodeId
+from .metadata_log import TAIL_RECORDS_MAX
 from .raft_contract import RaftConfig
 
 LISTENER_NAME: Final = "CONTROLLER"
@@ -93,6 +94,12 @@ SNAPSHOT_ENTRIES_MAX = NodeConfigKey(
     _RAFT.snapshot_entries_max,
     "commands after which the metadata log is replaced by a snapshot",
 )
+TAIL_RECORDS = NodeConfigKey(
+    "metadata.tail.records.max",
+    parse_int(minimum=100),
+    TAIL_RECORDS_MAX,
+    "records kept in memory for brokers that are behind; one that is further behind gets a snapshot",
+)
 NUM_PARTITIONS: NodeConfigKey[int | None] = NodeConfigKey(
     "num.partitions",
     parse_int(minimum=1, maximum=PARTITIONS_PER_TOPIC_MAX),
@@ -129,6 +136,7 @@ CONTROLLER_DEFINITION: Final = ConfigDefinition(
         ELECTION_TIMEOUT_MAX_MS,
         LEADER_FALLBACK_TIMEOUT_MS,
         SNAPSHOT_ENTRIES_MAX,
+        TAIL_RECORDS,
         NUM_PARTITIONS,
         DEFAULT_REPLICATION_FACTOR,
         AUTO_REBALANCE,
@@ -149,6 +157,7 @@ class ControllerConfig:
     session_timeout_ms: int
     crash_grace_ms: int
     raft: RaftConfig
+    metadata_tail_records_max: int
     num_partitions: int | None  # None: the cluster-wide default decides
     default_replication_factor: int | None
     leader_imbalance_check_s: int | None  # None: leaders stay where they are until somebody asks
@@ -180,6 +189,7 @@ class ControllerConfig:
             session_timeout_ms=values[SESSION_TIMEOUT_MS],
             crash_grace_ms=values[CRASH_GRACE_MS],
             raft=_raft_config(values),
+            metadata_tail_records_max=values[TAIL_RECORDS],
             num_partitions=values[NUM_PARTITIONS],
             default_replication_factor=values[DEFAULT_REPLICATION_FACTOR],
             leader_imbalance_check_s=values[IMBALANCE_CHECK_S] if values[AUTO_REBALANCE] else None,

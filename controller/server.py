@@ -73,7 +73,7 @@ class ControllerServer:
         self._address = config.listen
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health_aio.HealthServicer()
-        self._machine = MetadataStateMachine(MetadataLog())
+        self._machine = MetadataStateMachine(MetadataLog(records_max=config.metadata_tail_records_max))
         voters = {node_id: (address.host, address.port) for node_id, address in config.voters.items()}
         self._transport = GrpcRaftTransport(node_id=config.node_id, voters=voters)
         self._raft = RaftNode(

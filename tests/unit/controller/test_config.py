@@ -18,6 +18,7 @@ def test_defaults() -> None:
     assert config.node_id == 1
     assert config.listen == Address("127.0.0.1", 9293)
     assert (config.session_timeout_ms, config.crash_grace_ms) == (2_000, 250)
+    assert config.metadata_tail_records_max == 20_000
     assert config.num_partitions is None
     assert config.metadata_log_dir == Path("/tmp/x")
 
@@ -27,12 +28,14 @@ def test_what_the_file_says_holds() -> None:
         FILE
         + "listeners=CONTROLLER://0.0.0.0:1000\nbroker.session.timeout.ms=500\nnum.partitions=3\n"
         + "controller.quorum.heartbeat.interval.ms=10\ncontroller.quorum.id=blue\n"
+        + "metadata.tail.records.max=500\n"
     )
     assert config.listen == Address("0.0.0.0", 1000)
     assert config.session_timeout_ms == 500
     assert config.num_partitions == 3
     assert config.raft.heartbeat_interval_ms == 10
     assert config.quorum_id == "blue"
+    assert config.metadata_tail_records_max == 500
 
 
 @pytest.mark.parametrize(
