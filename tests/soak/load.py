@@ -21,6 +21,7 @@ PARTITIONS: Final = 6
 RECORD_BYTES: Final = 1000
 CATCH_UP_SECONDS_MAX: Final = 120.0
 COMMIT_SECONDS: Final = 3.0
+START_SECONDS_MAX: Final = 60.0
 AS_FAST_AS_THEY_CAN: Final = -1.0
 
 KEPT_SECONDS: Final = 100.0
@@ -113,6 +114,14 @@ class Load:
             for name, own in self._rates.items():
                 self.clients[name].order(str(own))
         return behind
+
+    def await_start(self) -> None:
+        """Until each producer had something acked. :raises TimeoutError: that took too long."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not all(self.clients[name].done for name in self._rates):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"nothing was acked within {START_SECONDS_MAX:g} s: {self.done()}")
+            time.sleep(0.1)
 
     def done(self) -> dict[str, int]:
         """What each has acked or read so far."""
@@ -209,6 +218,7 @@ def measure_capacity(cluster: LocalCluster, folder: Path, warm_up_s: float, seco
     """
     rates = {"produce-sdk": AS_FAST_AS_THEY_CAN, "produce-confluent": AS_FAST_AS_THEY_CAN}
     with Load(cluster, "capacity", rates, folder, lambda *_: None) as load:
+        load.await_start()
         time.sleep(warm_up_s)
         before, began = load.done(), time.monotonic()
         time.sleep(seconds)

@@ -44,8 +44,9 @@ BROKER_CONFIG: Final[Mapping[str, str]] = {
     "log.retention.check.interval.ms": "5000",
 }
 CONTROLLER_CONFIG: Final[Mapping[str, str]] = {
-    # The metadata log is cut often enough to see that it is: every few restarts.
-    "metadata.snapshot.entries.max": "200",
+    # The metadata log is cut often enough to see that it is: every few restarts. By default that takes hours.
+    "metadata.snapshot.entries.max": "100",
+    "metadata.tail.records.max": "500",
 }
 
 
