@@ -34,7 +34,8 @@ BROKERS_MAX: Final = 5
 """Those past the first three join and leave while the campaign runs."""
 START_SECONDS_MAX: Final = 90.0
 STOP_SECONDS_MAX: Final = 45.0
-START_TRIES: Final = 3
+START_TRIES: Final = 20
+START_PAUSE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.1
 BROKER_CONFIG: Final[Mapping[str, str]] = {
     "auto.create.topics.enable": "false",
@@ -150,7 +151,8 @@ class HostedCluster:
     def spawn(self, specs: Sequence[NodeSpec]) -> None:
         """Starts those that are down, all at once, and waits until each says that it serves.
 
-        One that gives up, since it finds no controllers for a minute, is started again, as a supervisor would.
+        One that gives up, since it finds no controllers for a minute or its disk is full, is started again, as a
+        supervisor would.
 
         :raises NodeStartError: one has given up too often.
         """
@@ -166,6 +168,7 @@ class HostedCluster:
                 raise failures[0]
             if not failures:
                 return
+            time.sleep(START_PAUSE_SECONDS)
 
     def await_unfenced(self, spec: NodeSpec) -> None:
         """Waits until the broker is in service. :raises WaitTimeoutError: it is not."""

@@ -52,6 +52,7 @@ KAFKA_PYTHON_FATAL: Final = frozenset(
         "UnknownProducerIdError",
         "IllegalStateError",
         "UnsupportedVersionError",
+        "KafkaError",  # itself: it got no producer id in time, and does not ask for one again
     }
 )
 """After these the producer sends nothing more; a new one takes its place."""
