@@ -11,7 +11,7 @@ from klamm.controller.alter_partition import _AlterPartition
 from klamm.controller.election import PartitionChange, _Target
 from simulator.mutants.mutant import Mutant, Rewrite, rewrite
 
-_UNCHECKED: Final[tuple[Rewrite, ...]] = (
+UNCHECKED: Final[tuple[Rewrite, ...]] = (
     rewrite(state, "_check_isr", ("for member in partition.isr:", "for member in ():")),
     rewrite(PartitionImage, "check", ("if problem is not None:", "if False:")),
 )
@@ -59,7 +59,7 @@ MUTANTS: Final = (
         "rule 7, KIP-841",
         (7,),
         (
-            *_UNCHECKED,
+            *UNCHECKED,
             rewrite(
                 _AlterPartition,
                 "_may_be_in_isr",
@@ -67,6 +67,7 @@ MUTANTS: Final = (
             ),
             rewrite(LeaderState, "_eligible", ("follower.broker_epoch is not None and", "True or")),
         ),
+        prefer=("network",),
     ),
     Mutant(
         "elect_out_of_isr",

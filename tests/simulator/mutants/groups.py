@@ -33,6 +33,7 @@ MUTANTS: Final = (
             ),
             rewrite(GroupCoordinator, "_leads", (" and partition.leader_epoch == shard.log.leader_epoch", "")),
         ),
+        prefer=("disks",),
     ),
     Mutant(
         "coordinator_does_not_load",

@@ -8,7 +8,7 @@ from klamm.broker.lifecycle import BrokerLifecycle
 from klamm.broker.replica_manager import ReplicaManager
 from klamm.broker.server import BrokerServer
 from klamm.controller import brokers, sessions
-from klamm.controller.sessions import BrokerSessions
+from simulator.mutants.controller import UNCHECKED
 from simulator.mutants.mutant import Mutant, rewrite
 
 MUTANTS: Final = (
@@ -68,7 +68,7 @@ MUTANTS: Final = (
                 "decide_controlled_shutdown",
                 ("isr = tuple(member for member in partition.isr if member != broker_id)", "isr = partition.isr"),
             ),
-            rewrite(BrokerSessions, "_may_shut_down", ("if session.shutdown_offset is None:", "if False:")),
+            *UNCHECKED,
         ),
         prefer=("operator",),
     ),

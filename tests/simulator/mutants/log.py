@@ -15,6 +15,7 @@ from klamm.broker.log.producer_state import ProducerStates
 from klamm.broker.log.recovery import _Loader
 from klamm.broker.partition import Partition
 from klamm.broker.partitions import Partitions
+from klamm.broker.replication import follower_session
 from simulator.mutants.mutant import Mutant, rewrite
 
 MUTANTS: Final = (
@@ -78,17 +79,21 @@ MUTANTS: Final = (
         (rewrite(PartitionLog, "_append_run", ("if header.producer_id >= 0:", "if False:")),),
     ),
     Mutant(
-        "follower_appends_anywhere",
-        "A follower takes an answer to a position that it no longer has, wherever its log ends.",
-        "rules 2 and 11: two fetches are under way, and both are appended",
+        "follower_appends_at_a_wrong_offset",
+        "A follower asks for what comes after its high watermark, and appends it at the end of its log.",
+        "rules 2 and 11: an answer is held against the log as it is",
         (2, 3, 12, 18),
         (
-            rewrite(partition_module, "decide", ("if answer.fetch_offset != log.log_end_offset:", "if False:")),
             rewrite(
-                follower_run,
-                "checked_headers",
-                ("elif not reaches_over:", "elif False:"),
+                follower_session,
+                "_fill",
+                (
+                    "position.fetch_offset = log.log_end_offset",
+                    "position.fetch_offset = max(log.log_start_offset, partition.high_watermark)",
+                ),
             ),
+            rewrite(partition_module, "decide", ("if answer.fetch_offset != log.log_end_offset:", "if False:")),
+            rewrite(follower_run, "checked_headers", ("elif not reaches_over:", "elif False:")),
         ),
     ),
     Mutant(

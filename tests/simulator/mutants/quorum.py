@@ -21,18 +21,19 @@ MUTANTS: Final = (
         "vote_not_synced",
         "Term and vote are written, and the disk is not asked to keep them.",
         "Raft: after a loss of power a controller votes twice, or is in a term behind its own journal",
-        (25, 0, 1),
+        (25, 0),
         (
             rewrite(
                 VoteStore,
                 "store",
                 (
                     "self._file_system.replace(self._path, encode_properties(properties))",
-                    "if voted_for is None and not term:\n"
-                    "        self._file_system.replace(self._path, encode_properties(properties).ljust(200))\n"
+                    # One length, so that a loss of power leaves the old words or the new ones, and no mixture.
+                    "properties['filler'] = '-' * (150 - sum(len(key) + len(properties[key]) for key in properties))\n"
+                    "    if voted_for is None and not term:\n"
+                    "        self._file_system.replace(self._path, encode_properties(properties))\n"
                     "    else:\n"
-                    "        file = self._file_system.open(self._path)\n"
-                    "        file.write_at(encode_properties(properties).ljust(200), 0)",
+                    "        self._file_system.open(self._path).write_at(encode_properties(properties), 0)",
                 ),
             ),
         ),
@@ -42,7 +43,7 @@ MUTANTS: Final = (
         "journal_not_synced",
         "Entries are acked that are in the page cache alone.",
         "Raft: what is committed is lost with the power of all",
-        (25, 0, 1),
+        (25, 0),
         (rewrite(Journal, "sync", ("self._file.sync()", "pass")),),
         prefer=("power",),
     ),
@@ -50,7 +51,7 @@ MUTANTS: Final = (
         "votes_twice_in_a_term",
         "A controller gives its vote to whoever asks, also when it has given it to another in this term.",
         "Raft, 5.2: two leaders in one term",
-        (1, 0),
+        (25, 0),
         (rewrite(SyncObj, _MESSAGE, ("if self.__votedForNodeId is not None:", "if False:")),),
         prefer=("kills", "network"),
     ),
@@ -58,7 +59,7 @@ MUTANTS: Final = (
         "votes_for_a_shorter_log",
         "A controller votes for one whose log lacks entries that its own has.",
         "Raft, 5.4.1: what is committed is lost",
-        (1, 0),
+        (25, 0),
         (
             rewrite(
                 raft_messages, "log_is_current", ("(last_term, last_index) >= (own_last_term, own_last_index)", "True")
@@ -76,7 +77,7 @@ MUTANTS: Final = (
         "commits_without_majority",
         "The leader counts an entry as committed once it is in its own journal.",
         "Raft, 5.3",
-        (1, 0),
+        (25, 0),
         (
             rewrite(
                 SyncObj,
@@ -93,7 +94,7 @@ MUTANTS: Final = (
         "applies_before_commit",
         "A controller applies entries when it has them, not when they are committed.",
         "Raft, 5.3: they may yet be cut off",
-        (1, 0),
+        (25, 0),
         (
             rewrite(
                 HardenedRaft,
@@ -130,7 +131,7 @@ MUTANTS: Final = (
         "compaction_loses_the_tail",
         "A journal that a snapshot makes shorter loses its last entry too.",
         "DESIGN.md 5: an entry that was acked is gone",
-        (0, 1),
+        (25, 0),
         (
             rewrite(
                 Journal,
@@ -144,7 +145,7 @@ MUTANTS: Final = (
         "follower_cuts_what_matches",
         "A follower cuts its journal at every append, also where the entries are the same.",
         "DESIGN.md 5: as the library does when it is left alone",
-        (0, 1),
+        (25, 0),
         (
             rewrite(
                 raft_messages,
@@ -161,7 +162,7 @@ MUTANTS: Final = (
         "old_leaders_answers_counted",
         "An answer of an earlier term counts for entries of this one.",
         "DESIGN.md 5: a late ack counts for what it does not know",
-        (0, 1),
+        (25, 0),
         (rewrite(RaftMessages, "_on_answer", ("or answer.term < self._SyncObj__raftCurrentTerm", "")),),
         prefer=("kills", "network"),
     ),

@@ -111,7 +111,9 @@ MUTANTS: Final = (
                 "_send_some",
                 ("response = await self._submit_until_answered(command, broker_epoch)", _REVERT),
             ),
+            rewrite(LeaderState, "_high_watermark_effects", (" or self._waits_for(follower, now_ms)", "")),
         ),
+        prefer=("network",),
     ),
     Mutant(
         "min_isr_ignored",

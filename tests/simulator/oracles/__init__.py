@@ -23,6 +23,7 @@ from simulator import world as world_module
 from simulator.ledger import Send
 from simulator.oracles.breach import Breach, Findings
 from simulator.oracles.commit_oracle import CommitOracle
+from simulator.oracles.departure_oracle import DepartureOracle
 from simulator.oracles.door_oracle import DoorOracle
 from simulator.oracles.group_oracle import GroupOracle
 from simulator.oracles.listening import listen
@@ -73,6 +74,7 @@ class Oracles:
         self.groups = GroupOracle(report)
         self.promises = PromiseOracle(report)
         self.replicas = ReplicaOracle(self.logs, report)
+        self.departures = DepartureOracle(report, lambda: self.metadata.image)
         self.hosted: set[tuple[int, int, TopicIdPartition]] = set()
         self.decay: set[tuple[int, TopicIdPartition]] = set()
         self.faulty_disks: set[int] = set()
@@ -392,6 +394,8 @@ class Oracles:
         committed = self.commits.of(new.topic_id_partition)
         if committed.given_up:
             self.log_oracle.lost_promises.add(new.topic_id_partition)
+        if new.topic_id_partition not in self.log_oracle.lost_promises:
+            self.replicas.eligible(new.topic_id_partition, map(int, new.eligible_leader_replicas))
         if new.recovering and (old is None or not old.recovering):
             place = (name, new.partition)
             asked = place in self.world.ledger.unclean or image.topic_config(name).unclean_leader_election_enable

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.fake_file_system import FakeFileSystem
 from klamm.broker.groups.coordinator import GroupCoordinator
+from klamm.broker.groups.group_log import PartitionGroupLog
+from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC
 from klamm.broker.groups.shard import GroupShard
 from klamm.broker.groups.shard_offsets import ShardOffsets
 from klamm.broker.leader_replica import LeaderReplica
@@ -201,6 +203,7 @@ class _Replicas:
         hooks.after(Partition, "__init__", self._made)
         hooks.after(LeaderReplica, "_high_watermark_advanced", self._advanced)
         oracles.replicas.listen(hooks)
+        oracles.departures.listen(hooks)
 
     def _made(self, _: None, partition: Partition, *__: Any, **___: Any) -> None:
         oracles, broker_id = self._oracles, partition.host.broker_id
@@ -308,11 +311,35 @@ class _Groups:
         for one, error in zip(tries, answer.errors, strict=True):
             if error is ErrorCode.NONE:
                 one.acked_s = self._oracles.now_s
+                self._check_epoch(coordinator, shard)
         return answer
 
+    def _check_epoch(self, coordinator: GroupCoordinator, number: int | None) -> None:
+        shard = None if number is None else coordinator._shards.get(number)
+        leads_in = None if shard is None else _leads_in(shard)
+        if shard is not None and leads_in is not None and leads_in != shard.log.leader_epoch:
+            self._oracles.findings.report(
+                21,
+                f"broker {current_node_id()} acked an offset commit as the coordinator of {shard} in leader epoch "
+                f"{shard.log.leader_epoch}; it leads in epoch {leads_in}",
+            )
+
     def _activated(self, _: None, shard: GroupShard, *__: Any) -> None:
+        if shard.log.leads() and shard.log.high_watermark() < shard.log.log_end_offset():
+            self._oracles.findings.report(
+                21,
+                f"broker {current_node_id()} serves {shard} with its log up to {shard.log.log_end_offset()}, of which "
+                f"what is past {shard.log.high_watermark()} may be lost again",
+            )
         self._oracles.check_offsets(current_node_id(), shard)
 
     def _topics_deleted(self, _: None, __: ShardOffsets, topics: Any) -> None:
         for topic in topics:
             self._oracles.groups.deleted(topic)
+
+
+def _leads_in(shard: GroupShard) -> int | None:
+    """The leader epoch of the coordinator's replica; None where it does not lead."""
+    assert isinstance(shard.log, PartitionGroupLog)
+    replica = shard.log._replica_manager.get(OFFSETS_TOPIC, shard.log.partition)
+    return None if replica is None or replica.leader is None else replica.leader_epoch

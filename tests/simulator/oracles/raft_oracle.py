@@ -62,9 +62,15 @@ class RaftOracle:
                 25,
                 f"the commit index of controller {view.node_id} fell from {known.commit_index} to {view.commit_index}",
             )
+        if view.commit_index > view.last_index:
+            self._report(
+                25,
+                f"controller {view.node_id} has all up to index {view.commit_index} committed, and entries up to "
+                f"{view.last_index} only",
+            )
         known.commit_index = view.commit_index
         known.synced_index = view.synced_index
-        for index in range(max(known.checked_to + 1, view.first_index), view.commit_index + 1):
+        for index in range(max(known.checked_to + 1, view.first_index), min(view.commit_index, view.last_index) + 1):
             entry = view.entry_at(index)
             first = self._committed.setdefault(index, entry)
             if first != entry:

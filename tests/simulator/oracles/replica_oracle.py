@@ -1,13 +1,14 @@
-"""What a replica makes of its own log and of its followers' words: rules 4, 11 and 17, at the moment.
+"""What a replica makes of its own log and of its followers' words: rules 4, 11, 17 and 19, at the moment.
 
 4   no replica takes for committed what no leader ever did: not after a restart either
 11  a leader counts a follower's position only if it was told under the leader's own epoch
+19  who is eligible to lead has all that is committed (KIP-966)
 17  what a replica remembers of a producer is what is in its log: no less, and nothing that was cut off
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from klamm.broker.leader_replica import LeaderReplica
@@ -56,6 +57,20 @@ class ReplicaOracle:
                 f"broker {broker_id} has {self._logs.name(partition)} committed up to {high_watermark}; no leader ever "
                 f"had more than {committed}",
             )
+
+    # --- rule 19 ---------------------------------------------------------------------------------------------
+
+    def eligible(self, partition: TopicIdPartition, members: Iterable[int]) -> None:
+        """These may be elected where the ISR is empty, as the controllers have committed it (KIP-966)."""
+        committed = self._committed.get(partition, 0)
+        for member in members:
+            log = self._logs.get(member, partition)
+            if log is not None and log.intact and log.end_offset < committed:
+                self._report(
+                    19,
+                    f"broker {member} may be elected for {self._logs.name(partition)} with its log up to "
+                    f"{log.end_offset}; what is committed goes up to {committed}",
+                )
 
     # --- rule 11 ---------------------------------------------------------------------------------------------
 
