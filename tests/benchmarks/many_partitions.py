@@ -1,6 +1,7 @@
 """1,000 topics with 10,000 partitions on three brokers: to create, to leave idle, to lose a broker of, to restart.
 
-Every partition takes a record each time, so none may be left behind. Each round has a cluster of its own.
+Every partition takes a record each time, so none may be left behind. Each round has a cluster of its own. Besides the
+time that each step takes, the processor time that all nodes use for it is told: it depends less on who else is at work.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Round:
         self._factor = replication_factor
         self._samples = samples
         self._cluster = LocalCluster()
+        self._used: dict[int, float] = {}  # processor seconds by pid, when the step began
 
     def run(self) -> None:
         """Everything, in an order in which each leaves the next what it needs."""
@@ -58,17 +60,32 @@ class Round:
         self._samples[what, unit].append(value)
         print(f"  {what}: {value:.1f} {unit}", file=sys.stderr, flush=True)
 
+    def _begin(self) -> float:
+        """A step begins now."""
+        self._used = self._processor_seconds()
+        return time.monotonic()
+
+    def _end(self, what: str, began: float) -> None:
+        """A step has ended: notes how long it took, and what the nodes that run now used for it."""
+        self._note(what, "s", time.monotonic() - began)
+        used = sum(seconds - self._used.get(pid, 0.0) for pid, seconds in self._processor_seconds().items())
+        self._note(f"- processor time of all nodes {what}", "s", used)
+
+    def _processor_seconds(self) -> dict[int, float]:
+        pids = [node.pid for node in self._cluster.nodes() if node.pid is not None]
+        return {pid: _processor_seconds(psutil.Process(pid)) for pid in pids}
+
     def _create(self) -> None:
-        began = time.monotonic()
+        began = self._begin()
         with Admin(bootstrap_servers=self._cluster.bootstrap_servers) as admin:
             for first in range(0, TOPICS, TOPICS_PER_REQUEST):
                 batch = _NAMES[first : first + TOPICS_PER_REQUEST]
                 admin.create_topics([NewTopic(name, PARTITIONS, self._factor) for name in batch])
-        self._note(f"to create {TOPICS:,} topics with {len(_ALL):,} partitions", "s", time.monotonic() - began)
+        self._end(f"to create {TOPICS:,} topics with {len(_ALL):,} partitions", began)
 
     def _write(self, what: str, partitions: Collection[tuple[str, int]], began: float | None = None) -> None:
         """A record with acks=all to each of them, and how long until the last is acked."""
-        began = time.monotonic() if began is None else began
+        began = self._begin() if began is None else began
         with Producer(
             bootstrap_servers=self._cluster.bootstrap_servers,
             acks="all",
@@ -77,7 +94,7 @@ class Round:
             futures = [producer.send(name, b"record", partition=number) for name, number in sorted(partitions)]
             for future in futures:
                 future.get(timeout=WAIT_SECONDS_MAX)
-        self._note(what, "s", time.monotonic() - began)
+        self._end(what, began)
 
     def _rest(self, when: str) -> None:
         """Processor time and memory of each process while nothing goes on."""
@@ -93,26 +110,26 @@ class Round:
     def _fail_over(self) -> None:
         """One broker dies: how long until each partition that it led has a leader, and has acked a record again."""
         led = {where for where, (leader, _) in self._partitions().items() if leader == KILLED}
-        began = time.monotonic()
+        began = self._begin()
         self._cluster.kill(KILLED)
         # One that wrote already would be faster: it has its connections. This one starts from nothing.
         self._write(f"kill -9 of a broker to a record in each of the {len(led):,} partitions that it led", led, began)
-        began = time.monotonic()
+        began = self._begin()
         self._cluster.start_node(KILLED, timeout_s=WAIT_SECONDS_MAX)
-        self._note("to start it again, until it is unfenced", "s", time.monotonic() - began)
+        self._end("to start it again, until it is unfenced", began)
         self._await_in_sync()
-        self._note("to start it again, until all replicas are in sync", "s", time.monotonic() - began)
+        self._end("to start it again, until all replicas are in sync", began)
 
     def _restart(self) -> None:
         began = time.monotonic()
         self._cluster.stop(timeout_s=WAIT_SECONDS_MAX)
         self._note("to stop all in order", "s", time.monotonic() - began)
-        began = time.monotonic()
+        began = self._begin()
         self._cluster.start(timeout_s=WAIT_SECONDS_MAX)
-        self._note("to start all", "s", time.monotonic() - began)
+        self._end("to start all", began)
         self._write("to start all, until each partition has taken a record", _ALL, began)
         self._await_in_sync()
-        self._note("to start all, until all replicas are in sync", "s", time.monotonic() - began)
+        self._end("to start all, until all replicas are in sync", began)
 
     def _await_in_sync(self) -> None:
         deadline = time.monotonic() + WAIT_SECONDS_MAX
