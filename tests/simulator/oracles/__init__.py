@@ -185,6 +185,9 @@ class Oracles:
     def _look_at_replicas(self, node: BrokerNode) -> None:
         for partition in replicas(node):
             log, leader = partition.log, partition.leader
+            if leader is not None:
+                committed = self.metadata.image.partition(*partition.topic_id_partition)
+                self.replicas.leads(leader.state, committed, str(partition))
             now = (partition.high_watermark, log.log_end_offset, partition.leader_epoch, leader, partition.failure)
             before = self._seen.get(partition)
             if before == now:
@@ -297,8 +300,8 @@ class Oracles:
                 epoch = max(node.epoch, self.registered_epoch(node.broker_id))
                 self.commits.lost_data(node.broker_id, epoch, partition)
 
-    def cut(self, log: PartitionLog, partition: TopicIdPartition, *, restarted: bool) -> None:
-        """A log was truncated, or emptied."""
+    def cut(self, log: PartitionLog, partition: TopicIdPartition, offset: int, *, restarted: bool) -> None:
+        """A log was truncated, or emptied; it was to end at `offset`."""
         process = self._current_broker()
         replica = next((each for each in replicas(process) if each.log is log), None)
         damaged = (process.broker_id, partition) in self.decay
@@ -319,7 +322,9 @@ class Oracles:
             self.decay.discard((process.broker_id, partition))
             self.logs.of(process.broker_id, partition).intact = True
         else:
-            self.log_oracle.truncated(process.broker_id, partition, log.log_end_offset, leader_id, leader_start)
+            self.log_oracle.truncated(
+                process.broker_id, partition, log.log_end_offset, leader_id, leader_start, asked=offset
+            )
             latest = log.epoch_cache.latest_start_offset
             if latest is not None and latest >= log.log_end_offset:
                 self.findings.report(

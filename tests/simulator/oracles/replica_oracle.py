@@ -1,6 +1,7 @@
-"""What a replica makes of its own log and of its followers' words: rules 4, 11, 17 and 19, at the moment.
+"""What a replica makes of its own log and of its followers' words: rules 4, 9, 11, 17 and 19.
 
 4   no replica takes for committed what no leader ever did: not after a restart either
+9   whom the controllers have in the ISR, the leader waits for: what it has asked for it never takes back by itself
 11  a leader counts a follower's position only if it was told under the leader's own epoch
 19  who is eligible to lead has all that is committed (KIP-966)
 17  what a replica remembers of a producer is what is in its log: no less, and nothing that was cut off
@@ -13,7 +14,9 @@ from typing import Any, Protocol
 
 from klamm.broker.leader_replica import LeaderReplica
 from klamm.broker.log.producer_state import ProducerStates
+from klamm.broker.replication.leader import LeaderState
 from klamm.broker.replication.leader_session import LeaderSession, Position
+from klamm.cluster.image import PartitionImage
 from klamm.proto.identifiers import TopicIdPartition
 from simulator.oracles.breach import Report
 from simulator.oracles.hooks import Hooks
@@ -56,6 +59,19 @@ class ReplicaOracle:
                 4,
                 f"broker {broker_id} has {self._logs.name(partition)} committed up to {high_watermark}; no leader ever "
                 f"had more than {committed}",
+            )
+
+    # --- rule 9 ----------------------------------------------------------------------------------------------
+
+    def leads(self, state: LeaderState, committed: PartitionImage | None, name: str) -> None:
+        """A leader, and its partition as the controllers have committed it."""
+        if committed is None or committed.leader != state.broker_id or committed.leader_epoch != state.leader_epoch:
+            return
+        if not state.isr.maximal.issuperset(committed.isr):
+            self._report(
+                9,
+                f"the controllers have the ISR {list(committed.isr)} of {name} in epoch {state.leader_epoch}; its "
+                f"leader, broker {state.broker_id}, counts with {sorted(state.isr.maximal)} only",
             )
 
     # --- rule 19 ---------------------------------------------------------------------------------------------
