@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from random import SystemRandom
 
@@ -24,6 +23,7 @@ from chaos.guard import FOLDER_PREFIX, sweep_dead_campaigns  # noqa: E402
 from chaos.nemesis import FaultKind  # noqa: E402
 from chaos.summary import as_text  # noqa: E402
 from harness.history import HistoryFile  # noqa: E402
+from harness.history_timeline import write_timeline  # noqa: E402
 
 _SHOWN_MAX = 20
 
@@ -82,11 +82,6 @@ def report(result: CampaignResult) -> str:
 
 
 def _draw_timeline(result: CampaignResult) -> None:
-    if find_spec("harness.history_timeline") is None:
-        print("NOT DRAWN: there is no harness.history_timeline")
-        return
-    from harness.history_timeline import write_timeline
-
     assert result.history is not None and result.verdict is not None  # run() sets both
     write_timeline(HistoryFile(result.history), result.verdict, result.history.with_name("timeline.html"))
 
