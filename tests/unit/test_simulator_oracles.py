@@ -325,6 +325,14 @@ def test_rule_12_cutting_off_what_the_leader_has_is_seen(cluster: Cluster) -> No
     assert cluster.rules == [12]
 
 
+def test_rule_12_what_compaction_left_may_end_before_the_cut(cluster: Cluster) -> None:
+    cluster.logs.compacted.add(PARTITION)
+    cluster.log.truncated(2, PARTITION, 0, leader_id=1, asked=2)
+    assert not cluster.rules
+    cluster.log.truncated(3, PARTITION, 0, leader_id=1, asked=1)
+    assert cluster.rules == [12]
+
+
 def test_rule_12_starting_over_is_for_what_the_leader_no_longer_has(cluster: Cluster) -> None:
     cluster.log.restarted(3, PARTITION, 2, leader_id=1, leader_start_offset=2)
     assert not cluster.rules
@@ -397,6 +405,12 @@ def test_rule_18_what_a_start_finds_is_what_was_there(cluster: Cluster) -> None:
     assert not cluster.rules
     cluster.log.loaded(3, PARTITION, [batch(0), batch(1, content=9)], 2, whole=True)
     assert cluster.rules == [18]
+
+
+def test_rule_18_of_a_decayed_log_nothing_can_be_said(cluster: Cluster) -> None:
+    cluster.log.loaded(1, PARTITION, [batch(0)], 2, whole=False, damaged=True)
+    assert not cluster.rules
+    assert cluster.logs.of(1, PARTITION).end_offset == 2
 
 
 def test_rule_18_kill_9_loses_nothing_and_invents_nothing(cluster: Cluster) -> None:

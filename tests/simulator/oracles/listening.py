@@ -149,10 +149,10 @@ class _Logs:
             self._oracles.log_oracle.appended_as_follower(current_node_id(), self._key(log), added, gaps=gaps)
 
     def _truncated(self, _: None, log: PartitionLog, offset: int) -> None:
-        self._oracles.cut(log, self._key(log), restarted=False)
+        self._oracles.cut(log, self._key(log), offset, restarted=False)
 
     def _restarted(self, _: None, log: PartitionLog, offset: int) -> None:
-        self._oracles.cut(log, self._key(log), restarted=True)
+        self._oracles.cut(log, self._key(log), offset, restarted=True)
 
     def _start_advanced(self, moved: bool, log: PartitionLog, offset: int) -> None:
         if moved:

@@ -109,9 +109,14 @@ class LogOracle:
         end_offset: int,
         leader_id: int | None,
         leader_start_offset: int = 0,
+        *,
+        asked: int | None = None,
     ) -> None:
-        """A log ends at `end_offset` now; `leader_id` is whose follower it is, None where that is not known."""
+        """A log ends at `end_offset` now; `leader_id` is whose follower it is, None where that is not known. The cut
+        was to be at `asked`: where compaction has left nothing before that, the log ends sooner."""
         cut = self._logs.of(broker_id, partition).truncate(end_offset)
+        if asked is not None and partition in self._logs.compacted:
+            cut = [batch for batch in cut if batch.next_offset > asked]
         self._check_cut(broker_id, partition, cut, leader_id, leader_start_offset, f"truncated to {end_offset}")
 
     def restarted(
@@ -165,8 +170,8 @@ class LogOracle:
         log = self._logs.of(broker_id, partition)
         if not damaged and partition not in self._logs.compacted:
             self._check_prefix(broker_id, partition, log, found, end_offset, whole=whole)
-        if partition in self._logs.compacted and not damaged:
-            log.truncate(end_offset)
+        if damaged or partition in self._logs.compacted:
+            log.truncate(end_offset)  # a batch on the disk may be another one; that is seen when it is read
         else:
             kept = [batch for batch in log.batches if found and batch.base_offset < found[0].base_offset]
             log.replace([*kept, *found] if found else [])
