@@ -119,7 +119,7 @@ class SimulatedLoop(VirtualLoop):
         self._timer_numbers = itertools.count()
         self.tasks: list[SimulatedTask] = []  # those that are not done are kept: none may end by being forgotten
         self._tasks_at_most = 2_000
-        self.set_task_factory(self._make_task)  # type: ignore[arg-type]
+        self.set_task_factory(self._make_task)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> SimulatedTask:
         task = SimulatedTask(coro, loop=loop, **options)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from simulator.process import Process
 
 if TYPE_CHECKING:
-    from simulator.loop import SimulatedLoop
+    from simulator.loop import SimulatedLoop, _TimerHandle
 
 KEEPALIVE_S: Final = 2.0
 """After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
@@ -36,7 +36,7 @@ class Way:
         self._source, self._target = source, target
         self._under_way: deque[tuple[float, Any, bool]] = deque()
         self._last_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: _TimerHandle | None = None
 
     def send(self, message: Any, *, last: bool = False) -> None:
         network = self._network

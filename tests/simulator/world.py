@@ -346,13 +346,13 @@ def _bury(world: World) -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
     asyncio._set_running_loop(loop)
-    loop.call_soon = _do_nothing  # type: ignore[method-assign,assignment]
-    loop.call_at = _do_nothing  # type: ignore[method-assign,assignment]
+    loop.call_soon = _do_nothing  # type: ignore[method-assign]
+    loop.call_at = _do_nothing  # type: ignore[method-assign]
     try:
         for task in asyncio.all_tasks(loop):
             coroutine = task.get_coro()
             with contextlib.suppress(BaseException):
-                coroutine.close()  # type: ignore[union-attr]
+                coroutine.close()
         gc.collect()
     finally:
         asyncio._set_running_loop(None)
