@@ -72,7 +72,7 @@ class TcpTransport(asyncio.Transport):
         return self._protocol  # type: ignore[no-any-return]
 
     def is_closing(self) -> bool:
-        return self._closing
+        return self._closing or self._end.network.closed
 
     def is_reading(self) -> bool:
         return not self._closing and not self._paused
