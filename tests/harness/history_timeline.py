@@ -17,7 +17,8 @@ from harness.history_checker import Verdict
 from harness.history_picture import Picture, ProcessLane, Run, Track, gather, runs
 from harness.history_timeline_page import COLOURS, page
 
-WIDTH = 2_400  # of the plot
+WIDTH_MIN, WIDTH_MAX, WIDTH_OF_A_SECOND = 1_200, 6_000, 5  # of the plot
+NAMED_FAULT_ROWS_MAX = 24  # with more, only the faults that last have room for their names
 LABELS = 190
 LANE, FAULT_ROW, GAP_ROW, ACKS, AXIS, SPACE = 18, 15, 13, 70, 20, 14
 LETTER = 6.2  # the width of a letter of a label
@@ -44,8 +45,12 @@ class _Drawing:
         self._picture = picture
         self._verdict = verdict
         self._span_ns = max(1, picture.ended_ns - picture.began_ns)
-        self._width = WIDTH if self._span_ns > 60 * SECOND_NS else WIDTH // 2
+        self._width = min(WIDTH_MAX, max(WIDTH_MIN, WIDTH_OF_A_SECOND * self._span_ns // SECOND_NS))
+        self._all_named = True
         self._faults = self._place_faults()
+        if any(placed.row >= NAMED_FAULT_ROWS_MAX for placed in self._faults):
+            self._all_named = False
+            self._faults = self._place_faults()
         self._y_of_process: dict[int, int] = {}
         self._plot: list[str] = []
         self._labels: list[str] = []
@@ -98,7 +103,8 @@ class _Drawing:
         placed = []
         for fault in self._picture.faults:
             begin = self._x(fault.began_ns)
-            end = max(self._x(self._until(fault)), begin + 8 + LETTER * len(f"{fault.kind} {fault.target}"))
+            room = LETTER * len(_name(fault)) if self._all_named else 0
+            end = max(self._x(self._until(fault)), begin + 8 + room)
             row = next((row for row, taken in enumerate(ends) if taken <= begin), len(ends))
             if row == len(ends):
                 ends.append(end)
@@ -112,14 +118,15 @@ class _Drawing:
     def _draw_faults(self, y: int) -> int:
         for fault, row, colour in self._faults:
             x, top = self._x(fault.began_ns), y + row * FAULT_ROW
-            name = f"{fault.kind} {fault.target}"
+            name = _name(fault)
             end = "the end" if fault.ended_ns is None else self._at(fault.ended_ns)
             title = f"{name}, from {self._at(fault.began_ns)} to {end}\n{fault.detail}"
             width = self._x(self._until(fault)) - x
             style = f'fill="{colour}" fill-opacity=".45"'
             self._plot.append(self._rect(x, top + 1, max(2, width), FAULT_ROW - 2, style, title))
             text_x = min(x + 3, self._width - LETTER * len(name) - 3)
-            self._plot.append(f'<text x="{text_x:g}" y="{top + 11}" class="fault">{escape(name)}{_title(title)}</text>')
+            if self._all_named or width >= LETTER * len(name):
+                self._plot.append(f'<text x="{text_x:g}" y="{top + 11}">{escape(name)}{_title(title)}</text>')
         rows = 1 + max((placed.row for placed in self._faults), default=0)
         self._label(y + 11, f"{len(self._faults)} faults")
         return y + rows * FAULT_ROW
@@ -155,7 +162,7 @@ class _Drawing:
         return y + ACKS
 
     def _draw_gaps(self, y: int) -> int:
-        least_ns = max(SECOND_NS // 2, self._span_ns // self._width)
+        least_ns = max(SECOND_NS, self._span_ns // self._width)
         for partition, gaps in self._picture.gaps(least_ns).items():
             self._label(y + 10, f"partition {partition} without acks")
             self._plot.append(self._rect(0, y, self._width, GAP_ROW - 3, 'class="lane"'))
@@ -163,7 +170,7 @@ class _Drawing:
                 x = self._x(gap.began_ns)
                 title = f"partition {partition}: {gap.length_ns / SECOND_NS:.2f} s without an ack from "
                 title += self._at(gap.began_ns)
-                style = f'fill="{COLOURS["gap"]}"'
+                style = f'fill="{COLOURS["gap"]}" fill-opacity="{min(1, 0.2 + gap.length_ns / 15 / SECOND_NS):.2g}"'
                 self._plot.append(self._rect(x, y, self._x(gap.ended_ns) - x, GAP_ROW - 3, style, title))
             y += GAP_ROW
         return y
@@ -230,6 +237,10 @@ class _Drawing:
                     f'<a href="#entry-{number}" id="mark-{number}"><path d="M{x} {y - 7}l6 7l-6 7l-6 -7Z" class="mark">'
                     f"{_title(title)}</path></a>"
                 )
+
+
+def _name(fault: Fault) -> str:
+    return f"{fault.kind} {fault.target}"
 
 
 def _title(text: str) -> str:

@@ -74,6 +74,19 @@ def test_every_fault_has_its_name_and_its_times(tmp_path: Path) -> None:
     assert any("cut <2 | 1>, from 4.000 s to the end" in title for title in _titles(page))
 
 
+def test_many_short_faults_are_drawn_without_their_names(tmp_path: Path) -> None:
+    history = HandMade()
+    for offset in range(20):
+        history.send(1, (100 + offset, offset))
+    history.entries += [Fault("kill", f"broker {n}", 3 * SECOND_NS + n, 3 * SECOND_NS + n) for n in range(40)]
+    history.entries += [Fault("cut", "broker 1", 4 * SECOND_NS, 16 * SECOND_NS)]
+    page = _drawn(tmp_path, history.entries)
+    texts = [text.text for text in _plot(page).iter("text")]
+    assert "cut broker 1" in texts
+    assert "kill broker 7" not in texts
+    assert sum("kill broker 7, from 3.000 s" in title for title in _titles(page)) == 1
+
+
 def test_long_operations_have_bars_and_short_ones_are_counted(tmp_path: Path) -> None:
     entries: list[Entry] = [
         Operation(
