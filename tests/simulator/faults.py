@@ -20,6 +20,7 @@ from simulator.world import BrokerNode, ControllerNode, Node, World
 
 Inject = Callable[[World, Random], Awaitable[None] | None]
 TOPICS: Final = ("t", "compacted")
+CLEAN_MARKER: Final = "/simulated/broker/.kafka_cleanshutdown"
 
 
 def image_of(world: World) -> MetadataImage:
@@ -131,6 +132,24 @@ def power_broker(world: World, random: Random) -> None:
 def _controllers_know(world: World) -> bool:
     """A majority of the controllers runs: what a broker's new registration changes can be committed."""
     return len(running(world.controllers)) * 2 > len(world.controllers)
+
+
+def stop_and_power(world: World, random: Random) -> None:
+    """SIGTERM, and a power cut once the process has ended in good order: then all that it had is on its disk."""
+    found = [broker for broker in running(world.brokers) if broker.serving]
+    if found:
+        broker = random.choice(found)
+        process = broker.process
+        assert process is not None
+        broker.request_stop()
+
+        async def cut_power() -> None:
+            await world.until(lambda: not process.alive, f"{broker.name} stops", 300)
+            if broker.process is process and CLEAN_MARKER in broker.disk.files:
+                world.transcript.note(f"power {broker.name} after its stop")
+                broker.disk.power_cut(world.disk_random)
+
+        world.tasks.append(world.loop.create_task(cut_power()))
 
 
 def power_controller(world: World, random: Random) -> None:
@@ -359,6 +378,7 @@ FAULTS: Final[dict[str, Inject]] = {
             crash_client,
         ),
         *(power_broker, power_controller, power_all, cut, cut_one_way, isolate, cut_controllers, ring, slow, reset),
+        *(stop_and_power,),
         *(mend, disk_write_fails, disk_sync_fails, disk_full, disk_heals, bit_flip, clock_jump, reassign, preferred),
         *(min_isr, retention, compaction, add_partitions, add_broker, create_topic, delete_topic, calm),
     )
@@ -394,4 +414,4 @@ def _is_up(node: Node) -> bool:
 def _has_failed_log(node: BrokerNode) -> bool:
     assert node.server is not None
     partitions = node.server._replica_manager._partitions.by_key.values()
-    return any(partition.failure is not None for partition in partitions)
+    return any(partition.failure is not None or partition.log.failure is not None for partition in partitions)
