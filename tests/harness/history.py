@@ -97,7 +97,8 @@ class Operation:
     * `final-poll`: the same, after the faults healed, by a process that reads from the beginning until all is read.
     * `assign`: from now on exactly the partitions in `positions`, from these offsets. It ends a subscription.
     * `subscribe`: what the consumer had is gone; partitions come with the `rebalances` of this or a later operation.
-    * `commit`: `positions` for the `group`, each the next offset to read. `unknown` also where only some were taken.
+    * `commit`: `positions` for the `group`, each the next offset to read. `unknown` also where only some were taken, or
+      where the library tried again: the first try may have been taken, whatever the last was told.
     * `committed`: the group's committed offsets as `positions`, asked of the coordinator; None where there is none.
     * `crash`: the process is thrown away. Its outcome is `ok`.
     """
