@@ -26,6 +26,8 @@ TO_ONE_PARTITION: Final = 20
 NUMBER_BYTES: Final = 8
 COMPLAINTS_MAX: Final = 20
 COMMIT_MS: Final = 1000
+FETCH_BYTES: Final = 8 * 1024 * 1024
+"""What a reader that is behind holds: little enough to be reached in the warm-up."""
 AS_FAST_AS_IT_CAN: Final = -1.0
 
 
@@ -223,6 +225,8 @@ def consume_sdk(options: dict[str, Any]) -> None:
         auto_offset_reset="earliest" if group else "none",
         auto_commit_interval_ms=COMMIT_MS,
         max_poll_records=2000,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=FETCH_BYTES // 16,
     ) as consumer:
         if group:
             consumer.subscribe(topics)
@@ -263,7 +267,7 @@ def consume_confluent(options: dict[str, Any]) -> None:
             "auto.commit.interval.ms": COMMIT_MS,
             "auto.offset.reset": "earliest" if group else "error",
             "partition.assignment.strategy": "range",
-            "queued.max.messages.kbytes": 8192,
+            "queued.max.messages.kbytes": FETCH_BYTES // 1024,
             "log_level": 2,
         }
     )
