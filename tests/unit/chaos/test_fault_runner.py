@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from chaos.fault_runner import Action, Arena, FaultRunner, Note, Passed
+from chaos.fault_runner import FAULTS_AT_ONCE_MAX, Action, Arena, FaultRunner, Note, Passed
 from chaos.nemesis import FaultKind, PlannedFault
 from chaos.network import Way
 from harness.history import Entry, Fault
@@ -102,10 +103,16 @@ def test_cuts_of_several_faults_add_up() -> None:
 
 
 def run(do: Action, faults: int = 1) -> tuple[FaultRunner, list[Fault]]:
+    """Until all of so many faults are over."""
     written: list[Entry] = []
     plan = [PlannedFault(number, FaultKind.KILL_BROKER, 0.0, 0.0, number) for number in range(faults)]
-    runner = FaultRunner(arena(), plan, do, written.append)
-    runner.run(0.0, 0.0)
+    hall = arena()
+    runner = FaultRunner(hall, plan, do, written.append)
+    thread = threading.Thread(target=runner.run, args=(time.monotonic(), 60.0))
+    thread.start()
+    wait_for(lambda: runner.done.total() + runner.passed.total() + len(runner.trouble) >= faults)
+    hall.ending.set()
+    thread.join(10)
     return runner, [entry for entry in written if isinstance(entry, Fault)]
 
 
@@ -135,6 +142,24 @@ def test_a_fault_that_cannot_be_done_is_passed_over() -> None:
     runner, written = run(acting(refuse), faults=3)
     assert not written and not runner.done and not runner.trouble
     assert runner.passed == {"kill -9 of a broker": 3}
+
+
+def test_there_are_never_too_many_faults_at_once() -> None:
+    lock = threading.Lock()
+    counts = {"now": 0, "most": 0}
+
+    def last(note: Note) -> None:
+        note("broker-1", "")
+        with lock:
+            counts["now"] += 1
+            counts["most"] = max(counts.values())
+        threading.Event().wait(0.05)
+        with lock:
+            counts["now"] -= 1
+
+    runner, _ = run(acting(last), faults=3 * FAULTS_AT_ONCE_MAX)
+    assert runner.done.total() == 3 * FAULTS_AT_ONCE_MAX
+    assert counts["most"] == FAULTS_AT_ONCE_MAX
 
 
 def test_a_fault_that_does_not_heal_is_trouble() -> None:
