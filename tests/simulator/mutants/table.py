@@ -21,7 +21,8 @@ Written by `make mutants`; each row is of its mutant's last run. A mutant is a k
 into the running code while the simulator (`tests/simulator/`) runs seed after seed. It counts as found by a run in
 which a rule of DESIGN.md section 6 is seen broken, or all is not well in the end, while the same seed without the
 mutant passes. Rule 0 stands for what no rule foresees: a process that stopped by itself, an invariant of its own that
-it found broken, a cluster that did not heal. The changes themselves are in `tests/simulator/mutants/`.
+it found broken, a cluster that did not heal. What a seed stands for changes with the code and with the plans of runs.
+The changes themselves are in `tests/simulator/mutants/`.
 
 | mutant | what it does | it breaks | should be found by | was found by | seed | seeds needed | CPU s |
 | --- | --- | --- | --- | --- | --- | --- | --- |
