@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -31,7 +32,7 @@ def trace_of_plan(seed: int) -> str:
 
 def trace_of_kafka_clients(seed: int) -> str:
     """The same of a run of aiokafka's clients alone."""
-    world = run_kafka_clients(seed, ("kill_broker", "reset", "restart", "cut", "mend"), crashes=1)
+    world = run_kafka_clients(seed, ("kill_broker", "reset", "restart"), crashes=1)
     ledger = world.ledger
     said = _short(repr((ledger.sends, ledger.polls, ledger.commits)))
     return f"{world.network.digest()} {_short(world.transcript.text())} {said} {world.loop.now_s!r}"
@@ -51,9 +52,15 @@ def elsewhere(trace: str, seed: int) -> str:
     return ran.stdout.strip()
 
 
+@functools.cache
+def first_trace(seed: int) -> str:
+    """Of a plan: several tests look at it."""
+    return trace_of_plan(seed)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_runs_of_a_seed_are_the_same(seed: int) -> None:
-    first = trace_of_plan(seed)
+    first = first_trace(seed)
     assert trace_of_plan(seed) == first
     assert elsewhere("trace_of_plan", seed) == first
 
@@ -65,4 +72,4 @@ def test_so_are_runs_of_kafka_clients() -> None:
 
 
 def test_another_seed_is_another_run() -> None:
-    assert trace_of_plan(SEEDS[0]).split()[0] != trace_of_plan(SEEDS[1]).split()[0]
+    assert first_trace(SEEDS[0]).split()[0] != first_trace(SEEDS[1]).split()[0]
