@@ -16,7 +16,7 @@ from klamm.broker.replication.leader_session import LeaderSession
 from simulator.mutants.mutant import Mutant, rewrite
 
 _REVERT: Final = """try:
-        response = await asyncio.wait_for(self._submit(command), 0.3)
+        response = await asyncio.wait_for(self._submit(command), 0.05)
     except TimeoutError:
         from klamm.broker.replication.isr import IsrState
 
@@ -25,7 +25,7 @@ _REVERT: Final = """try:
                 before = item.leader.state.isr
                 item.leader.state.isr = IsrState.settled(before.committed, before.partition_epoch)
         return True"""
-"""The library's time-out is 10 s, in which it asks again and again: longer than most faults last."""
+"""The time-out of the real one is 10 s, in which it asks again and again: longer than most faults last."""
 
 MUTANTS: Final = (
     Mutant(
@@ -113,7 +113,7 @@ MUTANTS: Final = (
             ),
             rewrite(LeaderState, "_high_watermark_effects", (" or self._waits_for(follower, now_ms)", "")),
         ),
-        prefer=("network",),
+        prefer=("kills", "network"),
     ),
     Mutant(
         "min_isr_ignored",
