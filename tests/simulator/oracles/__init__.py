@@ -107,7 +107,8 @@ class Oracles:
             view = raft_view(controller, self.run_of(controller.name)) if controller.running else None
             if view is not None:
                 self.raft.saw(view)
-        self._look_at_ledger()
+        if self._steps % 5 == 0:
+            self._look_at_ledger()
         if self._steps % 10 == 0:
             self._look_at_groups()
         self.findings.raise_first()
@@ -119,6 +120,8 @@ class Oracles:
     async def finish(self) -> None:
         """All is healed and the clients are done. :raises Breach: a rule is broken."""
         self.step()
+        self._look_at_ledger()
+        self._look_at_groups()
         image = self.metadata.image
         for topic, state in image.partitions():
             self._finish_partition(topic.name, state)
@@ -227,9 +230,10 @@ class Oracles:
         self._unresolved += ledger.sends[self._sends_taken :]
         self._sends_taken = len(ledger.sends)
         waiting = []
+        too_old_s = self.now_s - _UNRESOLVED_S
         for send in self._unresolved:
             if send.acked_s is None:
-                if send.failed is None and self.now_s - send.sent_s < _UNRESOLVED_S:
+                if send.failed is None and send.sent_s > too_old_s:
                     waiting.append(send)
             elif send.strong and send.offset is not None:
                 topic_id = self.metadata.topic_id(send.place.topic, send.sent_s, send.acked_s)
