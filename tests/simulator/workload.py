@@ -12,6 +12,7 @@ from typing import Any
 
 from klamm.client import AsyncConsumer, AsyncProducer, ConsumerRebalanceListener, TopicPartition
 from klamm.proto.errors import KafkaError
+from simulator.kafka_clients import kafka_assigned_consumer, kafka_group_member, kafka_producer
 from simulator.ledger import Place, Send
 from simulator.process import Process
 from simulator.world import World
@@ -42,10 +43,21 @@ class Workload:
         if random.random() < 0.5:
             topic = random.choice(("t", "t", "fleeting"))
             self.run("careless", lambda name: self.produce(name, topic, strong=False))
-        if random.random() < 0.6:
+        if random.random() < 0.5:
             self.run("reader", lambda name: self.read(name, "t"))
-        for number in range(random.choice((0, 1, 2, 2))):
+        for number in range(random.choice((0, 0, 1, 2))):
             self.run(f"member-{number}", lambda name: self.take_part(name, "group", ["t", "compacted"]))
+        self._start_kafka_clients(random)
+
+    def _start_kafka_clients(self, random: Random) -> None:
+        """Those of Kafka's protocol, in a group of their own: aiokafka shares no assignor's name with the SDK."""
+        world, stop = self.world, self.stop
+        if random.random() < 0.3:
+            self.run("kafka-producer", lambda name: kafka_producer(world, name, "t", stop))
+        if random.random() < 0.2:
+            self.run("kafka-reader", lambda name: kafka_assigned_consumer(world, name, "t", 0, stop))
+        if random.random() < 0.2:
+            self.run("kafka-member", lambda name: kafka_group_member(world, name, "kafka", ["t", "compacted"], stop))
 
     def run(self, name: str, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         """In a new process."""
