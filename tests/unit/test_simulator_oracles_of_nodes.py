@@ -1,4 +1,4 @@
-"""The simulator's oracles of metadata, quorum, doors, groups and clients: each fails where it should, and only there."""
+"""The simulator's oracles of metadata, quorum, doors, groups, clients: each fails where it should, and only there."""
 
 from __future__ import annotations
 
