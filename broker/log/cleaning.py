@@ -58,7 +58,8 @@ class Pace:
 
     bytes_per_second_max: float = float("inf")
     sleep: Callable[[float], None] = time.sleep
-    _began_s: float = field(default_factory=time.monotonic)
+    # Looked up when it is called: simulations have a clock of their own.
+    _began_s: float = field(default_factory=lambda: time.monotonic())
     _bytes: int = 0
 
     def worked(self, size_bytes: int, is_over: Callable[[], bool]) -> None:

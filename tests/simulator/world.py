@@ -408,6 +408,7 @@ def _chance_and_time(loop: SimulatedLoop, seed: int) -> Iterator[None]:
             ("perf_counter", lambda: loop.now_s),
             ("time", lambda: wall_ns() / 1e9),
             ("time_ns", wall_ns),
+            ("sleep", lambda _: None),  # of a thread, which runs in line here
         ):
             patches.enter_context(patch.object(time, name, stand_in))
         patches.enter_context(patch("klamm.client.producer_core._time_ns", wall_ns))
