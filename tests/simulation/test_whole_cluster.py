@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from simulator.run import Outcome, run_plan
 from simulator.schedule import Fault, Plan, draw
@@ -16,6 +20,14 @@ def test_every_rule_holds_while_everything_fails(seed: int) -> None:
     if outcome.error is not None:
         pytest.fail(f"{outcome.error}\n{outcome.transcript}\nagain: make simulate SEED={seed}")
     assert outcome.acked
+
+
+def test_the_command_runs_seeds_in_worker_processes() -> None:
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "simulator", "--first", "40", "--seeds", "2", "--jobs", "2"]
+    done = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 seeds in" in done.stdout and "0 failed" in done.stdout
 
 
 def test_a_plan_is_its_seeds_alone() -> None:

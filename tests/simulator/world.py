@@ -14,6 +14,7 @@ import os
 import random as global_random
 import sys
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -345,6 +346,8 @@ def _bury(world: World) -> None:
     disabled = logging.root.manager.disable
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
+    filters = warnings.filters[:]
+    warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that nobody waits for any more
     asyncio._set_running_loop(loop)
     loop.call_soon = _do_nothing  # type: ignore[method-assign]
     loop.call_at = _do_nothing  # type: ignore[method-assign]
@@ -358,6 +361,7 @@ def _bury(world: World) -> None:
         asyncio._set_running_loop(None)
         loop._due.clear()
         loop._timers.clear()
+        warnings.filters[:] = filters  # type: ignore[index]
         logging.disable(disabled)
         sys.unraisablehook = hook
 
