@@ -202,6 +202,8 @@ class CommitOracle:
         if state is not None and state.leader_epoch == view.leader_epoch:
             members.update(dict.fromkeys(state.isr))
         for member in members:
+            if state is not None and member not in state.replicas:
+                continue  # it was taken out, and may have given its log up before the leader hears of it
             log = self._logs.get(member, view.partition)
             end_offset = 0 if log is None else log.end_offset
             if member == view.broker_id or end_offset >= view.high_watermark or (log is not None and not log.intact):
