@@ -280,6 +280,13 @@ def test_rule_5_who_lost_its_disk_is_bound_by_its_next_registration(cluster: Clu
     assert cluster.rules == [5]
 
 
+def test_rule_5_who_was_taken_out_of_the_assignment_is_bound_no_more(cluster: Cluster) -> None:
+    cluster.appends(1, batch(2), followers=(2,))
+    cluster.become(replace(partition(isr=(1, 2)), replicas=(BrokerId(1), BrokerId(2))))
+    cluster.leads(1, 3)  # it has not heard of it yet
+    assert not cluster.rules
+
+
 def test_rule_6_a_high_watermark_that_moves_under_min_isr_is_seen(cluster: Cluster) -> None:
     cluster.appends(1, batch(2))
     cluster.leads(1, 3, committed_isr=frozenset({BrokerId(1), BrokerId(2)}), min_isr=2)
