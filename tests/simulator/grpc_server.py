@@ -79,9 +79,6 @@ class SimulatedServer:
         if pending:
             await asyncio.wait(pending)
 
-    async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        raise NotImplementedError
-
     # --- connections -----------------------------------------------------------------------------------------
 
     def _accept(self, end: End) -> None:
