@@ -404,7 +404,10 @@ class Oracles:
         if committed.given_up:
             self.log_oracle.lost_promises.add(new.topic_id_partition)
         if new.topic_id_partition not in self.log_oracle.lost_promises:
-            self.replicas.eligible(new.topic_id_partition, map(int, new.eligible_leader_replicas))
+            key = new.topic_id_partition
+            # A power cut is known with the next registration: until then the broker cannot be elected, being fenced.
+            bound = (member for member in new.eligible_leader_replicas if self.commits.is_bound(member, key, image))
+            self.replicas.eligible(key, map(int, bound))
         if new.recovering and (old is None or not old.recovering):
             place = (name, new.partition)
             asked = place in self.world.ledger.unclean or image.topic_config(name).unclean_leader_election_enable
