@@ -307,6 +307,14 @@ def test_rule_8_who_joins_without_what_is_committed_is_seen(cluster: Cluster) ->
     assert cluster.rules == [8]
 
 
+def test_rule_8_an_epoch_begins_before_what_its_leader_had_appended_when_it_was_looked_at(cluster: Cluster) -> None:
+    cluster.become(partition(2, 1, isr=(1, 2)))
+    cluster.appends(2, batch(2, epoch=1), followers=())
+    cluster.leads(2, 2, epoch=1)
+    cluster.become(partition(2, 1, isr=(1, 2, 3)))  # with all that the epoch began with
+    assert not cluster.rules
+
+
 def test_rule_8_who_joins_below_the_begin_of_the_epoch_is_seen(cluster: Cluster) -> None:
     cluster.become(partition(isr=(1, 2)))
     cluster.appends(1, batch(2), followers=(2,))  # not committed, and the next leader has it

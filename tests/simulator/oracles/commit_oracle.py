@@ -153,7 +153,11 @@ class CommitOracle:
     def led(self, view: LeaderView, log_end_offset: int, latest_epoch: int | None, *, failed: bool) -> None:
         """A leader as it is between two steps of its broker."""
         committed = self.of(view.partition)
-        committed.epoch_starts.setdefault(view.leader_epoch, log_end_offset)
+        if view.leader_epoch not in committed.epoch_starts:
+            # It may have appended since it began.
+            own = self._logs.get(view.broker_id, view.partition) or ()
+            firsts = (each.base_offset for each in own if each.leader_epoch == view.leader_epoch)
+            committed.epoch_starts[view.leader_epoch] = next(firsts, log_end_offset)
         leader = committed.leaders.get(view.leader_epoch)
         name = self._logs.name(view.partition)
         if leader != view.broker_id:
