@@ -20,6 +20,7 @@ from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, Topi
 from .deadline_timer import DeadlineTimer
 from .keyed_records import InvalidRecordsError
 from .leader_replica import LeaderReplica
+from .log.consumer_read import read_for_consumer
 from .log.log_manager import LogManager
 from .log.producer_state import ProducerEntry
 from .offset_lookup import epoch_end_offset, list_offset
@@ -328,7 +329,8 @@ class ReplicaManager:
         if request.fetch_offset >= partition.high_watermark or (max_bytes <= 0 and not nothing_yet):
             return _fetch_outcome(partition)
         try:
-            records = partition.log.read(
+            records = read_for_consumer(
+                partition.log,
                 request.fetch_offset,
                 max_bytes=max(max_bytes, 0),
                 end_offset=partition.high_watermark,
