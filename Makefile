@@ -4,7 +4,7 @@ VENV ?= .venv
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench soak simulate mutants mutants-quick chaos contract-long docs clean
+.PHONY: help dev run-env cluster-up cluster-down cluster-status cluster-clean demo-failover test check proto proto-check bench bench-compare soak simulate mutants mutants-quick chaos contract-long docs clean
 
 help:  ## lists the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +72,10 @@ contract-long: dev  ## every Kafka client while brokers are killed, 45 times
 
 bench: dev  ## benchmarks, as a table
 	$(BIN)/python tests/benchmarks/run.py
+
+bench-compare: dev  ## Klamm beside Apache Kafka: ROWS="1 5 6" for some rows, ROUNDS=5, SCALE=0.1 for a quick look; writes docs/
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.compare --rows "$(ROWS)" --rounds $(or $(ROUNDS),5) \
+	  --scale $(or $(SCALE),1) --publish
 
 chaos: dev  ## faults on a cluster of real processes for MINUTES (as root each node has a host of its own), with a verdict
 	$(BIN)/python -P tests/chaos/run.py --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))

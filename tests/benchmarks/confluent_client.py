@@ -1,7 +1,10 @@
-"""confluent-kafka in a process of its own, for kafka_throughput.py: prints seconds and, when it consumes, bytes.
+"""confluent-kafka in a process of its own, for kafka_throughput.py and compare/.
 
-python confluent_client.py produce SERVERS TOPIC COUNT PARTITIONS SIZE ACKS
-python confluent_client.py consume SERVERS TOPIC COUNT PARTITIONS
+python confluent_client.py produce SERVERS TOPIC COUNT PARTITIONS SIZE ACKS [CLIENTS]
+python confluent_client.py consume SERVERS TOPIC FIRST END [CLIENTS]
+
+It prints "ready", waits for a line (or the end of its input) and does the work. Then it prints when it began and when
+it ended, by the clock that all processes of the machine share, and when it consumes how many records and bytes it got.
 """
 
 from __future__ import annotations
@@ -12,48 +15,80 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 AT_ONCE = 1_000
-TO_ONE_PARTITION = 20  # as a sticky partitioner does, without librdkafka's second queue for records that have none yet
+TO_ONE_PARTITION = 20_000  # as a sticky partitioner does, without librdkafka's second queue for records that have none
 QUEUED_MAX = 200_000
+CONSUMED_AT_ONCE = 10_000
 
 
-def produce(servers: str, topic: str, count: int, partitions: int, size: int, acks: str) -> None:
-    """As many records as asked for, from the first to the last ack. Whoever called counts what is in the topic."""
+def produce(servers: str, topic: str, count: int, partitions: int, size: int, acks: str, clients: int = 1) -> None:
+    """As many records as asked for, from the first to the last ack. Whoever called counts what is in the topic.
+
+    Each client sends one more before, which does not count.
+    """
     options = {"delivery.report.only.error": True, "queue.buffering.max.messages": 2 * QUEUED_MAX, "log_level": 4}
-    producer = Producer({"bootstrap.servers": servers, "acks": acks, **options})
-    producer.produce(topic, b"warm")
-    assert producer.flush(30) == 0
-    batch = [{"value": b"x" * size}] * AT_ONCE
-    began = time.monotonic()
-    for number in range(count // AT_ONCE):
-        while len(producer) > QUEUED_MAX:
+    producers = [Producer({"bootstrap.servers": servers, "acks": acks, **options}) for _ in range(clients)]
+    for producer in producers:
+        producer.produce(topic, b"warm")
+    for producer in producers:
+        assert producer.flush(30) == 0
+    queued_max = max(AT_ONCE, QUEUED_MAX // clients)
+    at_once = min(AT_ONCE, max(1, count // max(clients, partitions)))
+    to_one_partition = max(at_once, min(TO_ONE_PARTITION, count // partitions) // at_once * at_once)
+    batch = [{"value": b"x" * size}] * at_once
+    began = _begin()
+    for number, sent in enumerate(range(0, count, at_once)):
+        producer = producers[number % clients]
+        while len(producer) > queued_max:
             producer.poll(0.01)
-        partition = number // TO_ONE_PARTITION % partitions
-        assert producer.produce_batch(topic, batch, partition=partition) == AT_ONCE
-    assert producer.flush(120) == 0
-    print(time.monotonic() - began)
+        partition = sent // to_one_partition % partitions
+        some = batch[: count - sent]
+        assert producer.produce_batch(topic, some, partition=partition) == len(some)
+    for producer in producers:
+        assert producer.flush(120) == 0
+    print(began, time.monotonic())
 
 
-def consume(servers: str, topic: str, count: int, partitions: int) -> None:
-    """As many records as asked for, from the beginning of every partition."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    left, size, began = count, 0, time.monotonic()
-    while left > 0:
-        for message in consumer.consume(10_000, timeout=1.0):
-            assert message.error() is None, message.error()
-            size += len(message)
-            left -= 1
-    print(time.monotonic() - began, size)
-    consumer.close()
+def consume(servers: str, topic: str, first: int, end: int, clients: int = 1) -> None:
+    """All records of the partitions from `first` to before `end`; the clients share the partitions."""
+    options = {"bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False}
+    consumers = [Consumer(options) for _ in range(clients)]
+    shares = [
+        [TopicPartition(topic, number, 0) for number in range(first, end)][each::clients] for each in range(clients)
+    ]
+    left = []
+    for consumer, share in zip(consumers, shares, strict=True):
+        left.append(sum(consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in share))
+    count, size = sum(left), 0
+    patience = 1.0 if clients == 1 else 0.01
+    began = _begin()
+    for consumer, share in zip(consumers, shares, strict=True):
+        consumer.assign(share)
+    while any(left):
+        for number, consumer in enumerate(consumers):
+            if left[number]:
+                for message in consumer.consume(min(CONSUMED_AT_ONCE, left[number]), timeout=patience):
+                    assert message.error() is None, message.error()
+                    size += len(message)
+                    left[number] -= 1
+    print(began, time.monotonic(), count, size)
+    for consumer in consumers:
+        consumer.close()
+
+
+def _begin() -> float:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return time.monotonic()
 
 
 def main() -> None:
     """What the first argument says."""
     what, servers, topic, *rest = sys.argv[1:]
     if what == "produce":
-        produce(servers, topic, int(rest[0]), int(rest[1]), int(rest[2]), rest[3])
+        count, partitions, size, acks, *clients = rest
+        produce(servers, topic, int(count), int(partitions), int(size), acks, *map(int, clients))
     else:
-        consume(servers, topic, int(rest[0]), int(rest[1]))
+        consume(servers, topic, *map(int, rest))
 
 
 if __name__ == "__main__":

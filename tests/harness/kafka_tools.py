@@ -59,9 +59,14 @@ class KafkaTools:
             raise NoKafkaToolsError("there is no Java")
         self._jars = _jars()
 
+    @property
+    def class_path(self) -> str:
+        """All of the jars, as `java -cp` takes them; they hold Kafka's server, too."""
+        return f"{self._jars}/*"
+
     def command(self, tool: str, *arguments: str) -> list[str]:
         """The whole command line."""
-        return [*JAVA, f"{self._jars}/*", TOOLS[tool], *arguments]
+        return [*JAVA, self.class_path, TOOLS[tool], *arguments]
 
     def start(self, tool: str, *arguments: str) -> subprocess.Popen[str]:
         """Starts it with pipes; several JVMs starting side by side take little more time than one."""

@@ -1,0 +1,145 @@
+"""Rows 4 to 6, 8 and 9: how long things take that somebody waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from . import loads
+from .row import PARTITIONS, Sample, Work
+
+LATENCY_CLIENT: Final = loads.BENCHMARKS / "compare" / "latency_client.py"
+RATE: Final = 1000
+CREATE_EACH_SECONDS: Final = 0.1
+KILLS_PER_ROUND: Final = 2
+
+
+def latency(work: Work) -> Iterator[Sample]:
+    """Three brokers, a topic of 6 partitions with 3 replicas. One confluent-kafka producer (acks=all, linger 0) sends
+    1,000 records of 100 B each second for 10 s, to one partition after the other; a consumer with its defaults, in
+    another process, takes the time since each was handed to the producer, which stands in the record. A second before
+    that does not count. Every record must arrive. A round's sample is the percentile of its 10,000 records."""
+    topic, count = work.topic(PARTITIONS, 3), work.count(10 * RATE)
+    receiver = loads.ClientProcess(LATENCY_CLIENT, "receive", work.servers, topic, PARTITIONS, count, RATE)
+    sender = loads.ClientProcess(LATENCY_CLIENT, "send", work.servers, topic, PARTITIONS, count, RATE)
+    try:
+        for client in (receiver, sender):
+            client.await_ready()
+        for client in (receiver, sender):
+            client.go()
+        sender.numbers()
+        percentiles = receiver.numbers()
+    finally:
+        sender.end()
+        receiver.end()
+    for name, value in zip(("median", "99th percentile", "99.9th percentile"), percentiles, strict=True):
+        yield Sample(name, value)
+
+
+def one_record_requests(work: Work) -> Iterator[Sample]:
+    """One broker. Produce requests (version 9, acks=1) with one record of 100 B each, written to plain sockets: 1 in
+    flight on one connection (10,000 requests), and 32 in flight over 4 connections (40,000 requests). Time is from the
+    first request to the last answer; at the end as many records must be there."""
+    for connections, in_flight, requests in ((1, 1, 10_000), (4, 32, 40_000)):
+        topic, count = work.topic(connections), work.count(requests)
+        arguments = (work.servers, topic, count, connections, in_flight)
+        (seconds,) = loads.run(loads.ONE_RECORD_REQUESTS, *arguments)
+        loads.check_count(work.servers, topic, connections, count + connections)
+        yield Sample(f"{in_flight} in flight", count / seconds)
+
+
+def start(work: Work) -> Iterator[Sample]:
+    """A new cluster of three brokers, its folders made before (Kafka's are formatted): from the start of its processes
+    until a topic with 3 replicas could be created and a record with acks=all is acked there. A client tries to connect
+    each 10 ms, and to create the topic as often as it is refused."""
+    yield Sample("start to first acked record", work.start_seconds)
+
+
+def leader_failover(work: Work) -> Iterator[Sample]:
+    """Three brokers with default settings, a topic of 3 partitions with 3 replicas, all in sync. kill -9 of a leader,
+    then at once a record with acks=all to the partition that it led, by a confluent-kafka producer that was connected
+    before and that tries again each 10 to 50 ms: time from the kill to the ack. For Kafka, whose nodes are controllers
+    too, a leader is taken that is not the active controller. Then the node comes back, and all replicas are awaited.
+    Twice each round. Every acked record must be there in the end."""
+    topic, admin, acked = work.topic(3, 3), loads.admin(work.servers), [0, 0, 0]
+    producer = Producer({"bootstrap.servers": work.servers, "acks": "all", **loads.IMPATIENT})
+    for _ in range(KILLS_PER_ROUND):
+        _await_whole(work, topic, 3)
+        for number in range(3):
+            loads.acked_record(producer, topic, number)
+            acked[number] += 1
+        active = work.cluster.active_controller()
+        partition, leader = next((n, who) for n, who in loads.leaders(admin, topic).items() if who != active)
+        began = time.monotonic()
+        work.cluster.kill(leader)
+        loads.acked_record(producer, topic, partition)
+        seconds = time.monotonic() - began
+        acked[partition] += 1
+        work.cluster.start_node(leader)
+        yield Sample("kill to next acked record", seconds)
+    _await_whole(work, topic, 3)
+    found = loads.end_offsets(work.servers, topic, range(3))
+    if found != acked:
+        raise loads.ClientError(f"{acked} records were acked, {found} are there")
+
+
+def controller_failover(work: Work) -> Iterator[Sample]:
+    """Three brokers with default settings. kill -9 of the active controller; from then on each 100 ms a request to
+    create one more topic (1 partition, 1 replica), each waiting for its answer: time from the kill to the first that
+    succeeds. Kafka's active controller is a broker, too; a topic may be created nonetheless. Then the node comes back.
+    Twice each round."""
+    topic = work.topic(3, 3)
+    for number in range(KILLS_PER_ROUND):
+        _await_whole(work, topic, 3)
+        admin = loads.admin(work.servers)
+        admin.list_topics(timeout=10)
+        active = work.cluster.active_controller()
+        began = time.monotonic()
+        work.cluster.kill(active)
+        name = _first_created(work, f"{topic}-after-{number}", admin)
+        seconds = time.monotonic() - began
+        work.cluster.start_node(active)
+        _await_in_sync(work, name, 1, 1)
+        yield Sample("kill to next created topic", seconds)
+    _await_whole(work, topic, 3)
+
+
+def _first_created(work: Work, prefix: str, admin: AdminClient) -> str:
+    """The name of the first topic whose creation was confirmed; what is created after that is of no concern."""
+    tries: list[tuple[str, Future[None]]] = []
+    deadline = time.monotonic() + loads.WAIT_SECONDS_MAX
+    while time.monotonic() < deadline:
+        name = f"{prefix}-{len(tries)}"
+        wanted = NewTopic(name, num_partitions=1, replication_factor=1)
+        tries.append((name, admin.create_topics([wanted], request_timeout=30, operation_timeout=30)[name]))
+        next_at = time.monotonic() + CREATE_EACH_SECONDS
+        while time.monotonic() < next_at:
+            for created, future in tries:
+                if future.done() and _succeeded(future):
+                    return created
+            time.sleep(loads.POLL_SECONDS / 10)
+    raise loads.ClientError("no topic could be created")
+
+
+def _succeeded(future: Future[None]) -> bool:
+    try:
+        future.result()
+    except KafkaException:
+        return False
+    return True
+
+
+def _await_whole(work: Work, topic: str, partitions: int) -> None:
+    _await_in_sync(work, topic, partitions, 3)
+    loads.wait_until(work.cluster.quorum_is_whole, what="all controllers")
+
+
+def _await_in_sync(work: Work, topic: str, partitions: int, replication_factor: int) -> None:
+    admin = loads.admin(work.servers)
+    loads.wait_until(lambda: loads.in_sync(admin, [topic], partitions, replication_factor), what=f"{topic} in sync")
