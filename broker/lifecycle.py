@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -67,8 +67,8 @@ class Registration:
     rack: str | None
     log_dir_id: bytes
 
-    def command(self, previous_broker_epoch: BrokerEpoch | None) -> Command:
-        """The command that registers it."""
+    def command(self, previous: BrokerEpoch | None, killed: BrokerEpoch | None) -> Command:
+        """The command that registers it; `previous` and `killed` are the epochs of `BrokerLifecycle.start`."""
         return Command(
             register_broker=RegisterBrokerCommand(
                 broker_id=self.broker_id,
@@ -79,7 +79,8 @@ class Registration:
                     for name, endpoint in self.endpoints.items()
                 ],
                 rack=self.rack or "",
-                previous_broker_epoch=NONE_ID if previous_broker_epoch is None else previous_broker_epoch,
+                previous_broker_epoch=NONE_ID if previous is None else previous,
+                killed_broker_epoch=killed,
                 log_dir_id=self.log_dir_id,
             )
         )
@@ -108,6 +109,7 @@ class BrokerLifecycle:
         self._registration_timeout_ms = registration_timeout_ms
         self._duplicate_timeout_ms = duplicate_timeout_ms
         self._registration: Registration | None = None
+        self._on_registered: Callable[[BrokerEpoch], Awaitable[None]] | None = None
         self._broker_epoch: BrokerEpoch | None = None
         self._image = MetadataImage.empty()
         self._ready_to_unfence = False
@@ -140,10 +142,19 @@ class BrokerLifecycle:
         answered_ms = self._answered_ms
         return answered_ms is not None and self._clock.monotonic_ms() - answered_ms <= self._answer_timeout_ms
 
-    async def start(self, registration: Registration, previous_broker_epoch: BrokerEpoch | None) -> str:
+    async def start(
+        self,
+        registration: Registration,
+        previous_broker_epoch: BrokerEpoch | None,
+        *,
+        killed_broker_epoch: BrokerEpoch | None = None,
+        on_registered: Callable[[BrokerEpoch], Awaitable[None]] | None = None,
+    ) -> str:
         """Registers and begins to send heartbeats; returns the id of the cluster.
 
-        `previous_broker_epoch` is that of the last stop if it was in good order, else None (KIP-966).
+        `previous_broker_epoch` is that of the last stop if it was in good order, else None (KIP-966); after a stop that
+        was not, `killed_broker_epoch` is that of the process if its logs are whole all the same. `on_registered` is
+        waited for after every registration, before anything is done under its epoch.
 
         :raises KafkaTimeoutError: no active controller answered in time
         :raises DuplicateBrokerRegistrationError: another process lives under this id
@@ -151,8 +162,11 @@ class BrokerLifecycle:
         :raises KafkaError: the controllers refused for another reason
         """
         self._registration = registration
+        self._on_registered = on_registered
         self._enter(BrokerState.STARTING)
-        cluster_id = await self._register(previous_broker_epoch, timeout_ms=self._registration_timeout_ms)
+        cluster_id = await self._register(
+            previous_broker_epoch, killed_broker_epoch, timeout_ms=self._registration_timeout_ms
+        )
         self._task = asyncio.create_task(self._run(), name="broker-heartbeats")
         return cluster_id
 
@@ -277,9 +291,11 @@ class BrokerLifecycle:
         logger.warning("broker_registering_again broker=%d old_epoch=%d", self._id(), self.broker_epoch)
         if self._state in (BrokerState.RECOVERY, BrokerState.RUNNING):
             self._enter(BrokerState.STARTING)
-        await self._register(self._broker_epoch, timeout_ms=None)
+        await self._register(self._broker_epoch, None, timeout_ms=None)
 
-    async def _register(self, previous_broker_epoch: BrokerEpoch | None, *, timeout_ms: int | None) -> str:
+    async def _register(
+        self, previous: BrokerEpoch | None, killed: BrokerEpoch | None, *, timeout_ms: int | None
+    ) -> str:
         """Registers, however often it takes; without a time-out it waits for the controllers for ever."""
         assert self._registration is not None
         started_ms = self._clock.monotonic_ms()
@@ -288,11 +304,11 @@ class BrokerLifecycle:
             now_ms = self._clock.monotonic_ms()
             remaining_ms = 60_000 if timeout_ms is None else started_ms + timeout_ms - now_ms
             # Each try is a new command: the answer to the last one is known.
-            response = await self._client.submit(
-                self._registration.command(previous_broker_epoch), timeout_ms=remaining_ms
-            )
+            response = await self._client.submit(self._registration.command(previous, killed), timeout_ms=remaining_ms)
             code = ErrorCode.of(response.error_code)
             if code is ErrorCode.NONE:
+                if self._on_registered is not None:
+                    await self._on_registered(BrokerEpoch(response.register_broker.broker_epoch))
                 return self._registered(response)
             if code is ErrorCode.DUPLICATE_BROKER_REGISTRATION:
                 now_ms = self._clock.monotonic_ms()  # the answer may have been long in coming: no controller was active

@@ -223,7 +223,12 @@ class BrokerServer:
             log_dir_id=self._log_manager.log_dir_id.bytes,
         )
         try:
-            cluster_id = await self._lifecycle.start(registration, self._log_manager.previous_broker_epoch)
+            cluster_id = await self._lifecycle.start(
+                registration,
+                self._log_manager.previous_broker_epoch,
+                killed_broker_epoch=self._log_manager.killed_broker_epoch,
+                on_registered=self._log_manager.note_registered,
+            )
         except InconsistentClusterIdError as error:
             raise InconsistentClusterIdError(
                 f"{config.log_dir} holds data of another cluster: {error}; set log.dirs to another folder, or "

@@ -129,6 +129,8 @@ def _records_of_new_incarnation(
     broker_id = BrokerId(command.broker_id)
     same_disk = existing is not None and existing.log_dir_id == command.log_dir_id
     clean = existing is not None and same_disk and command.previous_broker_epoch == existing.broker_epoch
+    # Killed on a machine that went on: its logs are whole, for the kernel has what a process wrote.
+    whole = existing is not None and same_disk and _killed_epoch(command) == existing.broker_epoch
     without = frozenset((broker_id,))
     live = LiveBrokers.of(image).without(without)
 
@@ -137,9 +139,9 @@ def _records_of_new_incarnation(
         if not holds and (same_disk or partition.last_known_leader != broker_id):
             return None
         others = [member for member in (*partition.isr, *partition.eligible_leader_replicas) if member != broker_id]
-        # The only holder of the data stays eligible even after kill -9: what it wrote is in the page cache, and the
-        # alternative is an unclean election of the very same replica or of a worse one.
-        trusted = clean or (same_disk and not others)
+        # The only holder of the data stays eligible whatever happened to it: the alternative is an unclean election of
+        # the very same replica or of a worse one.
+        trusted = clean or whole or (same_disk and not others)
         return PartitionChange(
             partition,
             live,
@@ -151,6 +153,10 @@ def _records_of_new_incarnation(
         )
 
     return _change_partitions(image, change)
+
+
+def _killed_epoch(command: command_pb2.RegisterBrokerCommand) -> int | None:
+    return command.killed_broker_epoch if command.HasField("killed_broker_epoch") else None
 
 
 def _registration_record(

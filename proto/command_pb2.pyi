@@ -336,6 +336,7 @@ class RegisterBrokerCommand(_message.Message):
     PREVIOUS_BROKER_EPOCH_FIELD_NUMBER: _builtins.int
     LOG_DIR_ID_FIELD_NUMBER: _builtins.int
     PREVIOUS_INCARNATION_ALIVE_FIELD_NUMBER: _builtins.int
+    KILLED_BROKER_EPOCH_FIELD_NUMBER: _builtins.int
     broker_id: _builtins.int
     incarnation_id: _builtins.bytes
     cluster_id: _builtins.str
@@ -346,6 +347,8 @@ class RegisterBrokerCommand(_message.Message):
     log_dir_id: _builtins.bytes
     previous_incarnation_alive: _builtins.bool
     """Set by the active controller, never by a broker: is the holder of this id alive by its session?"""
+    killed_broker_epoch: _builtins.int
+    """The epoch of a process that was killed while the machine went on, so that its logs are whole; absent: not known."""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_pb2.Endpoint]: ...
     def __init__(
@@ -359,12 +362,15 @@ class RegisterBrokerCommand(_message.Message):
         previous_broker_epoch: _builtins.int = ...,
         log_dir_id: _builtins.bytes = ...,
         previous_incarnation_alive: _builtins.bool = ...,
+        killed_broker_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_killed_broker_epoch", b"_killed_broker_epoch", "killed_broker_epoch", b"killed_broker_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "incarnation_id", b"incarnation_id", "log_dir_id", b"log_dir_id", "previous_broker_epoch", b"previous_broker_epoch", "previous_incarnation_alive", b"previous_incarnation_alive", "rack", b"rack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_killed_broker_epoch", b"_killed_broker_epoch", "broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "incarnation_id", b"incarnation_id", "killed_broker_epoch", b"killed_broker_epoch", "log_dir_id", b"log_dir_id", "previous_broker_epoch", b"previous_broker_epoch", "previous_incarnation_alive", b"previous_incarnation_alive", "rack", b"rack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__killed_broker_epoch: _TypeAlias = _typing.Literal["killed_broker_epoch"]  # noqa: Y015
+    _WhichOneofArgType__killed_broker_epoch: _TypeAlias = _typing.Literal["_killed_broker_epoch", b"_killed_broker_epoch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__killed_broker_epoch) -> _WhichOneofReturnType__killed_broker_epoch | None: ...
 
 Global___RegisterBrokerCommand: _TypeAlias = RegisterBrokerCommand  # noqa: Y015
 

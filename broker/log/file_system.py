@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ...proto.record_batch import Buffer
+
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class FileStatus(NamedTuple):
@@ -68,6 +70,9 @@ class FileSystem(Protocol):
         :raises BlockingIOError: somebody has it.
         """
 
+    def boot_id(self) -> str | None:
+        """Another one after each start of the machine; None where the system does not tell."""
+
 
 class RealFileSystem:
     """The operating system's."""
@@ -120,6 +125,13 @@ class RealFileSystem:
             os.close(descriptor)
             raise
         return descriptor
+
+    def boot_id(self) -> str | None:
+        try:
+            with open(_BOOT_ID, encoding="ascii") as file:
+                return file.read().strip() or None
+        except OSError:
+            return None
 
 
 def write_all(file_system: FileSystem, descriptor: int, data: Buffer, position: int) -> None:

@@ -35,6 +35,7 @@ from .meta_properties import FolderLock, MetaProperties, check_owner, read_meta_
 from .offset_checkpoints import CheckpointedOffsets, OffsetCheckpoints
 from .partition_log import PartitionLog
 from .recovery import LogPlace, create_log, load_log
+from .run_marker import read_run_marker, remove_run_marker, write_run_marker
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class LogManager:
         config: LogManagerConfig,
         file_system: FileSystem,
         previous_broker_epoch: BrokerEpoch | None,
+        killed_broker_epoch: BrokerEpoch | None,
     ) -> None:
         self._folder = folder
         self._lock = lock
@@ -83,6 +85,8 @@ class LogManager:
         self.cleaner = LogCleaner(self, config.cleaner, clock, file_system, self._housekeeping.remove_later)
         self.previous_broker_epoch = previous_broker_epoch
         """The epoch under which the last clean stop was; None if the last stop was not clean (KIP-966)."""
+        self.killed_broker_epoch = killed_broker_epoch
+        """The epoch under which the last process was killed, if the machine went on and so nothing is missing."""
 
     @classmethod
     def open(
@@ -114,8 +118,16 @@ class LogManager:
             properties = _claim(file_system, folder, node_id, cluster_id)
             previous_broker_epoch = read_clean_shutdown(file_system, folder)
             remove_clean_shutdown(file_system, folder)
+            killed_broker_epoch = read_run_marker(file_system, folder) if previous_broker_epoch is None else None
             manager = cls(
-                folder, lock, properties, clock, config or LogManagerConfig(), file_system, previous_broker_epoch
+                folder,
+                lock,
+                properties,
+                clock,
+                config or LogManagerConfig(),
+                file_system,
+                previous_broker_epoch,
+                killed_broker_epoch,
             )
             manager._load(log_config_of or (lambda _: LogConfig()))
         except BaseException as error:
@@ -148,6 +160,23 @@ class LogManager:
         if self._properties.cluster_id is None:
             self._properties = replace(self._properties, cluster_id=cluster_id)
             write_meta_properties(self._file_system, self._folder, self._properties)
+
+    async def note_registered(self, broker_epoch: BrokerEpoch) -> None:
+        """From now on this process writes, under this epoch. If that cannot be noted, its next start is less trusted,
+        and that is all.
+        """
+        try:
+            await asyncio.to_thread(write_run_marker, self._file_system, self._folder, broker_epoch)
+        except OSError as error:
+            logger.error("run_marker_not_written folder=%s epoch=%d error=%s", self._folder, broker_epoch, error)
+            self._vouch_for_nothing()
+
+    def _vouch_for_nothing(self) -> None:
+        """A log has failed: what of it is on the disk, and stays there, nobody knows."""
+        try:
+            remove_run_marker(self._file_system, self._folder)
+        except OSError as error:
+            logger.error("run_marker_not_removed folder=%s error=%s", self._folder, error)
 
     # -- the folder
 
@@ -207,6 +236,7 @@ class LogManager:
         self._logs[key] = log
         self._keys[log.topic_partition] = key
         log.on_uncleaned = self._write_checkpoints_now
+        log.on_failure = self._vouch_for_nothing
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
         """Takes a topic's new configuration."""
@@ -313,18 +343,21 @@ class LogManager:
         self._checkpoints.write(self._offsets(), self._checkpoints.generation)
 
     def _check_nothing_is_missing(self, known: CheckpointedOffsets) -> None:
-        """Rule 19: the marker vouches for what the checkpoint says was there.
+        """Rule 19: the markers vouch for what the checkpoint says was there, and for what recovery need not cut off.
 
-        If less is there now, the stop counts as unclean, so that the controller takes this broker out of every ISR.
+        If less is there now, the stop counts as unclean, so that the controller takes this broker out of every ISR and
+        elects it only where nobody else has the data.
         """
-        if not self.was_clean:
-            return
+        nothing = 0 if self.was_clean else -1  # an empty log is not synced when it is closed: it may go with the power
         for name, recovery_point in known.recovery_points.items():
             key = self._keys.get(name)
-            end = -1 if key is None else self._logs[key].log_end_offset
+            end = nothing if key is None else self._logs[key].log_end_offset
             if end < recovery_point:
-                logger.error("log_is_shorter_than_at_clean_stop partition=%s end=%d was=%d", name, end, recovery_point)
-                self.previous_broker_epoch = None
+                if self.was_clean or self.killed_broker_epoch is not None:
+                    logger.error("log_is_shorter_than_it_was partition=%s end=%d was=%d", name, end, recovery_point)
+                self.previous_broker_epoch = self.killed_broker_epoch = None
+        if any(log.is_cut for log in self._logs.values()):
+            self.killed_broker_epoch = None
 
     # -- background
 

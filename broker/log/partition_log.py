@@ -69,6 +69,7 @@ class LogParts(NamedTuple):
     log_end_offset: Offset
     recovery_point: Offset
     gaps: OffsetGaps
+    is_cut: bool = False  # recovery took more away than a batch that was not written to its end
 
 
 class PartitionLog:
@@ -92,6 +93,7 @@ class PartitionLog:
         self.producer_states = parts.producer_states
         self.log_start_offset = parts.log_start_offset
         self.log_end_offset = parts.log_end_offset
+        self.is_cut = parts.is_cut
         self.failure: str | None = None  # why nothing can be appended any more, until the log is opened anew
         self.closed = False
         self.truncations = 0  # how often batches were cut off: whoever works on the side looks whether it has changed
@@ -99,6 +101,7 @@ class PartitionLog:
         self.cleaned_by = Offset(0)  # what was left out was so for the sake of records below this offset
         self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
         self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
+        self.on_failure: Callable[[], None] | None = None  # nobody knows any more what of it is on the disk
         self.on_flush_wanted: Callable[[PartitionLog], None] | None = None
         self._file_system = file_system
         self._pool = pool
@@ -280,6 +283,8 @@ class PartitionLog:
         """Marks the log as not to be appended to until it is opened, and thereby recovered, anew."""
         logger.error("log_failed partition=%s directory=%s reason=%s", self.topic_partition, self.directory, reason)
         self.failure = reason
+        if self.on_failure is not None:
+            self.on_failure()
 
     def _roll(self, base_offset: int, now_ms: int) -> Segment:
         """Begins a new segment. :raises OSError: the disk failed; the old one stays active."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ...proto.errors import CorruptRecordError, KafkaError
 from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
-from ...proto.record_batch import RecordBatchHeader, check_batch
+from ...proto.record_batch import HEADER_SIZE, RecordBatchHeader, check_batch, parse_header
 from .checkpoints import LEADER_EPOCH_CHECKPOINT, read_epochs, write_epochs, write_topic_id
 from .descriptor_pool import DescriptorPool
 from .epoch_cache import EpochCache
@@ -105,6 +105,7 @@ class _Loader:
         self._epochs = EpochCache()
         self._epochs_known = False  # the checkpoint could be read, and so is ahead of every batch
         self._end_offset = 0
+        self._is_cut = False
         self._gaps = OffsetGaps(file_system, place.directory, allowed=False)
 
     def load(self, clean: bool, recovery_point: Offset, log_start_offset: Offset | None) -> LogParts:
@@ -132,6 +133,7 @@ class _Loader:
                 segment.remove()
             segments = [self._new_segment(start)]
             self._end_offset = start
+            self._is_cut = True
         end = Offset(self._end_offset)
         self._settle_epochs(segments, start, end)
         rows = SegmentList(segments)
@@ -146,6 +148,7 @@ class _Loader:
             end,
             end if clean else min(recovery_point, end),
             self._gaps,
+            self._is_cut,
         )
 
     @property
@@ -238,9 +241,11 @@ class _Loader:
                 self._drop_after(segments, index, flaw)
                 break
         self._end_offset = expected
+        self._is_cut = self._is_cut or expected < recovery_point
 
     def _drop_after(self, segments: list[Segment], index: int, flaw: str) -> None:
         dropped = segments[index + 1 :]
+        self._is_cut = self._is_cut or bool(dropped)
         logger.warning(
             "log_cut_by_recovery partition=%s path=%s size=%d segments_dropped=%d reason=%s",
             self._name,
@@ -276,6 +281,7 @@ class _Loader:
         segment.size = position
         if position < size:
             flaw = flaw or "it ends early"
+            self._is_cut = self._is_cut or not _is_torn(segment, position, size)
             segment.cut_back()
         segment.write_indexes(final=True)
         return expected, flaw
@@ -330,6 +336,12 @@ class _Loader:
         self._epochs.truncate_from_start(start)
         if self._epochs.entries != (before or ()):
             write_epochs(self._file_system, f"{self._place.directory}/{LEADER_EPOCH_CHECKPOINT}", self._epochs.entries)
+
+
+def _is_torn(segment: Segment, position: int, size: int) -> bool:
+    """True if what is left is the begin of a batch that was not written to its end, as kill -9 leaves it."""
+    rest = segment.pread(position, min(HEADER_SIZE, size - position))
+    return len(rest) < HEADER_SIZE or parse_header(rest).size_bytes > size - position
 
 
 def _offsets(names: Sequence[str], suffix: str) -> list[int]:

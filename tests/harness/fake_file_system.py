@@ -55,6 +55,7 @@ class FakeFileSystem:
         self._faults: list[_Fault] = []
         self._open: dict[int, tuple[_File, str]] = {}
         self._next = 100
+        self._boots = 1
 
     # -- faults
 
@@ -106,6 +107,7 @@ class FakeFileSystem:
     def power_cut(self, random: Random) -> None:
         """The machine is gone: unsynced bytes and names survive in part, or not."""
         self.crash()
+        self._boots += 1
         # In the order of their names: that of a set of strings is another in every process.
         folders = sorted(self.folders)
         self.folders = {path for path in folders if path in self._durable_folders or random.random() < 0.5}
@@ -126,6 +128,9 @@ class FakeFileSystem:
                 kept = random.randint(common, max(len(file.data), common))
                 file.data = bytearray(file.durable if random.random() < 0.3 else file.data[:kept])
             file.durable = bytes(file.data)
+
+    def boot_id(self) -> str:
+        return f"boot {self._boots}"
 
     @property
     def open_count(self) -> int:

@@ -107,6 +107,7 @@ class MetadataCluster:
         *,
         incarnation: int | None = None,
         previous_epoch: int = -1,
+        killed_epoch: int | None = None,
         log_dir: int = 0,
         alive: bool = False,
         rack: str = "",
@@ -126,6 +127,7 @@ class MetadataCluster:
                 ],
                 rack=rack,
                 previous_broker_epoch=previous_epoch,
+                killed_broker_epoch=killed_epoch,
                 log_dir_id=bytes([broker_id % 256, log_dir]) * 8,
                 previous_incarnation_alive=alive,
             )

@@ -96,6 +96,7 @@ class SimulatedBroker:
                         incarnation_id=incarnation,
                         endpoints=[EndpointRecord(name="GRPC", host="sim", port=self.broker_id)],
                         previous_broker_epoch=-1 if previous is None else previous,
+                        killed_broker_epoch=log_manager.killed_broker_epoch,
                         log_dir_id=log_manager.log_dir_id.bytes,
                     ),
                 )
@@ -103,6 +104,7 @@ class SimulatedBroker:
             if response.error_code == 0:
                 break
             await asyncio.sleep(0.05)
+        await log_manager.note_registered(BrokerEpoch(response.register_broker.broker_epoch))
         self.epoch = BrokerEpoch(response.register_broker.broker_epoch)
         self.manager = ReplicaManager(
             broker_id=self.broker_id,

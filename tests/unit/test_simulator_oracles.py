@@ -14,6 +14,7 @@ import pytest
 from klamm.cluster.broker import BrokerRegistration
 from klamm.cluster.image import MetadataImage, PartitionImage, TopicImage
 from klamm.cluster.partition import LeaderRecoveryState
+from klamm.cluster.records import CONFIG_RESOURCE_TOPIC
 from klamm.proto.identifiers import (
     BrokerEpoch,
     BrokerId,
@@ -86,11 +87,13 @@ class Cluster:
         self.commits = CommitOracle(self.logs, self.findings.report)
         self.log = LogOracle(self.logs, self.findings.report, self.commits.leader_of)
         self.state: PartitionImage | None = None
+        self.configs: dict[str, str] = {}
         self.become(partition())
 
     def become(self, state: PartitionImage, *brokers: BrokerRegistration) -> None:
         """The controllers commit this."""
-        self.commits.image = image(state, *brokers)
+        configs = {(CONFIG_RESOURCE_TOPIC, "t"): self.configs} if self.configs else {}
+        self.commits.image = replace(image(state, *brokers), configs=configs)
         self.commits.changed("t", self.state, state, self.commits.image, 1.0)
         self.state = state
 
@@ -436,7 +439,8 @@ def test_rule_18_kill_9_loses_nothing_and_invents_nothing(cluster: Cluster) -> N
 
 def test_rule_19_a_leader_that_lost_its_disk_is_seen(cluster: Cluster) -> None:
     cluster.commits.disk_lost(3, 3, 1.0)
-    cluster.become(partition(3, 1, isr=(3,)))  # nobody knows yet
+    cluster.configs = {"min.insync.replicas": "2"}
+    cluster.become(partition(3, 1, isr=(3,), elr=(1,)))  # nobody knows yet
     cluster.log.loaded(3, PARTITION, [], 0, whole=False)
     assert not cluster.rules
     cluster.become(partition(None, 2, isr=(), elr=(1,)), broker(1), broker(2), broker(3, 9))
@@ -451,16 +455,37 @@ def test_rule_19_the_promise_ends_when_all_who_hold_it_lose_their_disks(cluster:
     assert cluster.commits.of(PARTITION).promised_since_s == 5.0
 
 
-@pytest.mark.parametrize("survivor", [True, False])
-def test_rule_19_the_promise_ends_when_nobody_can_tell_who_has_the_data(cluster: Cluster, survivor: bool) -> None:
-    cluster.commits.died(lambda _: False, 4.0)  # kill -9 of all loses nothing
+@pytest.mark.parametrize("lost", [True, False])
+def test_rule_19_the_promise_ends_when_only_who_lost_data_is_left_of_enough_in_sync(
+    cluster: Cluster, lost: bool
+) -> None:
+    cluster.configs = {"min.insync.replicas": "1"}
+    if lost:
+        cluster.commits.disk_lost(3, 3, 5.0)
+        cluster.log.loaded(3, PARTITION, [], 0, whole=False)
+    cluster.become(partition(1, isr=(1, 3)))
     assert not cluster.commits.of(PARTITION).given_up
+    cluster.become(partition(3, 1, isr=(3,)))  # nobody knows yet, and one in sync is enough
+    assert cluster.commits.of(PARTITION).given_up == lost
+    assert not cluster.rules
+
+
+@pytest.mark.parametrize(
+    ("eligible", "distrusted", "rules"), [((), (), [19]), ((1,), (), []), ((), (1, 2), []), ((), (1,), [19])]
+)
+def test_rule_19_who_holds_the_data_stays_eligible_while_too_few_are_in_sync(
+    cluster: Cluster, eligible: tuple[int, ...], distrusted: tuple[int, ...], rules: list[int]
+) -> None:
+    cluster.configs = {"min.insync.replicas": "2"}
+    cluster.commits.distrusted |= {*distrusted}
     cluster.commits.disk_lost(3, 3, 5.0)
-    cluster.commits.died(lambda each: each == 1 and survivor, 5.0)
-    assert cluster.commits.of(PARTITION).given_up != survivor
+    cluster.log.loaded(3, PARTITION, [], 0, whole=False)
+    cluster.become(partition(3, 1, isr=(3,), elr=eligible))
+    assert cluster.rules == rules
 
 
 def test_rule_19_the_promise_ends_when_only_decayed_replicas_are_left(cluster: Cluster) -> None:
+    cluster.configs = {"min.insync.replicas": "1"}
     cluster.commits.lost_data(3, 3, PARTITION)
     cluster.become(partition(1, isr=(1, 3)))
     assert not cluster.commits.of(PARTITION).given_up

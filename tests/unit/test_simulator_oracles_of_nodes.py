@@ -66,12 +66,14 @@ class Controllers:
     def __init__(self) -> None:
         self.findings = Findings()
         self.clean = True
+        self.lost_in = -1
         self.acting_on = 1_000
         self.oracle = MetadataOracle(
             self.findings.report,
             on_image=lambda _: None,
             on_partition=lambda *_: None,
             stopped_cleanly=lambda _: self.clean,
+            lost_data=lambda *_: self.lost_in,
             acts_on=lambda _: self.acting_on,
         )
         self.brokers = [broker(1, 11), broker(2, 12), broker(3, 13)]
@@ -158,17 +160,21 @@ def test_rule_7_who_joins_as_another_incarnation_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "clean", "rules"),
+    ("state", "clean", "lost_in", "rules"),
     [
-        (partition(isr=(1,)), False, []),
-        (partition(isr=(1,), elr=(2,)), True, []),
-        (partition(isr=(1,), elr=(2,)), False, [19]),
-        (partition(isr=(1, 2)), False, [19]),
+        (partition(isr=(1,)), False, 12, []),
+        (partition(isr=(1,), elr=(2,)), True, 12, []),
+        (partition(isr=(1,), elr=(2,)), False, 12, [19]),
+        (partition(isr=(1,), elr=(2,)), False, 11, []),  # an earlier process: this one was killed, and lost nothing
+        (partition(isr=(1, 2)), False, -1, [19]),
     ],
 )
-def test_rule_19_who_did_not_stop_cleanly_is_out(state: PartitionImage, clean: bool, rules: list[int]) -> None:
+def test_rule_19_who_did_not_stop_cleanly_is_out(
+    state: PartitionImage, clean: bool, lost_in: int, rules: list[int]
+) -> None:
     controllers = Controllers()
     controllers.clean = clean
+    controllers.lost_in = lost_in
     controllers.becomes(state, broker(1, 11), broker(2, 22), broker(3, 13))
     assert controllers.rules == rules
 

@@ -116,7 +116,7 @@ MUTANTS: Final = (
             rewrite(
                 brokers,
                 "_records_of_new_incarnation",
-                ("clean or (same_disk and not others)", "True"),
+                ("clean or whole or (same_disk and not others)", "True"),
             ),
         ),
         prefer=("power", "kills"),

@@ -67,6 +67,7 @@ class Oracles:
             on_image=self._take_image,
             on_partition=self._partition_changed,
             stopped_cleanly=self._stopped_cleanly,
+            lost_data=self.commits.lost_in,
             acts_on=self._acts_on,
         )
         self.raft = RaftOracle(report)
@@ -173,6 +174,7 @@ class Oracles:
 
     def _look_at_failures(self) -> None:
         self.faulty_disks |= {node.broker_id for node in self.world.brokers.values() if node.disk.capacity is not None}
+        self.commits.distrusted |= self.faulty_disks
         failures = self.world.failures[self._failures_taken :]
         self._failures_taken += len(failures)
         for where, error in failures:
@@ -290,11 +292,6 @@ class Oracles:
             epoch = self._first_epochs[key] = node.epoch
         return epoch
 
-    def is_alive(self, broker_id: int) -> bool:
-        """True while the process runs that the controllers know."""
-        node = self.world.brokers[broker_id]
-        return node.running and node.epoch == self.registered_epoch(broker_id)
-
     def decayed(self, node: BrokerNode, path: str) -> None:
         """A bit of a file has flipped."""
         name = path.removeprefix(LOG_DIR + "/").partition("/")[0]
@@ -302,6 +299,7 @@ class Oracles:
             if self.logs.name(partition) == name:
                 log.intact = False
                 self.decay.add((node.broker_id, partition))
+                self.commits.distrusted.add(node.broker_id)
                 epoch = max(node.epoch, self.registered_epoch(node.broker_id))
                 self.commits.lost_data(node.broker_id, epoch, partition)
 

@@ -16,7 +16,7 @@ then the others do not know, and count on it in good faith.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -62,6 +62,7 @@ class CommitOracle:
         self._high_watermarks: dict[tuple[int, TopicIdPartition, int, int], int] = {}
         self._lost: dict[tuple[int, TopicIdPartition | None], int] = {}  # in which incarnation
         self.image = MetadataImage.empty()  # the newest that is committed
+        self.distrusted: set[int] = set()  # brokers whose disks have failed: not to trust these is right
 
     def of(self, partition: TopicIdPartition) -> Committed:
         """What is known of a partition."""
@@ -92,12 +93,6 @@ class CommitOracle:
         registered = image.brokers.get(BrokerId(broker_id))
         return registered is None or registered.broker_epoch > lost_in
 
-    def _decayed_unseen(self, broker_id: int, partition: TopicIdPartition, image: MetadataImage) -> bool:
-        """Its disk has decayed there since it registered, and nobody can know. Where only such replicas are left to
-        count on, what is committed may be lost: this is one fault more than what the promise is made for."""
-        registered = image.brokers.get(BrokerId(broker_id))
-        return registered is not None and self._lost.get((broker_id, partition), -1) >= registered.broker_epoch
-
     def disk_lost(self, broker_id: int, broker_epoch: int, now_s: float) -> None:
         """A power cut: its logs are unknown until they are opened. Where nobody else holds what is committed, that is
         the end of the promise: so many disks may not be lost at once."""
@@ -109,19 +104,6 @@ class CommitOracle:
                 continue
             others = {*state.isr, *state.eligible_leader_replicas} - {broker_id}
             if not any(self._holds(other, partition) for other in others):
-                self.give_up(partition, now_s)
-
-    def died(self, alive: Callable[[int], bool], now_s: float) -> None:
-        """A broker's process ended uncleanly. Where one holder has lost its disk, is not registered anew yet, and none
-        of the others is left alive, the controllers cannot tell by their registrations who has the data: whoever comes
-        last is the only one to count on, for they know kill -9 from a power cut as little as Kafka does."""
-        for partition in self._committed:
-            state = self.image.partition(*partition)
-            if state is None:
-                continue
-            holders = (*state.isr, *state.eligible_leader_replicas)
-            unseen = [holder for holder in holders if not self.is_bound(holder, partition, self.image)]
-            if unseen and not any(alive(holder) for holder in holders if holder not in unseen):
                 self.give_up(partition, now_s)
 
     def give_up(self, partition: TopicIdPartition, now_s: float) -> None:
@@ -273,11 +255,30 @@ class CommitOracle:
                 )
         if new.recovering and (old is None or not old.recovering or new.leader_epoch != old.leader_epoch):
             self.give_up(partition, now_s)
-        holders = (*new.isr, *new.eligible_leader_replicas)
-        if holders and all(self._decayed_unseen(holder, partition, image) for holder in holders):
-            self.give_up(partition, now_s)
+        self._who_is_left(name, old, new, image, now_s)
         if not committed.given_up:
             self._check_holders(name, old, new, image)
+
+    def _who_is_left(
+        self, name: str, old: PartitionImage | None, new: PartitionImage, image: MetadataImage, now_s: float
+    ) -> None:
+        """Where the controllers count on none but replicas that have lost data, which they cannot know yet, it is the
+        end of the promise: as many were in sync as they had to be, or it was one fault more than it is made for."""
+        partition = new.topic_id_partition
+        holders = (*new.isr, *new.eligible_leader_replicas)
+        if not holders or any(self.is_bound(holder, partition, image) for holder in holders):
+            return
+        before = () if old is None else (*old.isr, *old.eligible_leader_replicas)
+        dropped = [each for each in before if each in new.replicas and each not in (*holders, *self.distrusted)]
+        min_isr = image.topic_config(name).effective_min_insync_replicas(len(new.replicas) - len(new.adding_replicas))
+        held = [each for each in dropped if self._holds(each, partition)]
+        if held and len(new.isr) < min_isr and not self.of(partition).given_up:
+            self._report(
+                19,
+                f"of {name}-{new.partition} only {holders} may lead, who lost data, though broker {held[0]} has all of it "
+                f"and was eligible: {new}",
+            )
+        self.give_up(partition, now_s)
 
     def _check_holders(self, name: str, old: PartitionImage | None, new: PartitionImage, image: MetadataImage) -> None:
         partition = new.topic_id_partition

@@ -45,7 +45,6 @@ class _Nodes:
         self._oracles = oracles
         hooks.around(Node, "start", self._start)
         hooks.around(BrokerNode, "cut_power", self._cut_power)
-        hooks.after(Node, "kill", self._killed)
         hooks.after(FakeFileSystem, "flip_bit", self._flipped)
         hooks.after(FakeFileSystem, "fail_next", self._fails)
 
@@ -59,11 +58,6 @@ class _Nodes:
         cut_power(node)
         oracles.power_cuts.add(node.broker_id)
         oracles.commits.disk_lost(node.broker_id, max(epoch, oracles.registered_epoch(node.broker_id)), oracles.now_s)
-        self._killed(None, node)
-
-    def _killed(self, _: None, node: Node) -> None:
-        if isinstance(node, BrokerNode):
-            self._oracles.commits.died(self._oracles.is_alive, self._oracles.now_s)
 
     def _flipped(self, _: None, disk: FakeFileSystem, path: str, bit: int) -> None:
         for node in self._oracles.world.brokers.values():
@@ -74,6 +68,7 @@ class _Nodes:
         for node in self._oracles.world.brokers.values():
             if node.disk is disk:
                 self._oracles.faulty_disks.add(node.broker_id)
+                self._oracles.commits.distrusted.add(node.broker_id)
 
 
 class _Controllers:

@@ -29,9 +29,11 @@ class MetadataOracle:
         on_image: Callable[[MetadataImage], None],
         on_partition: PartitionChanged,
         stopped_cleanly: Callable[[int], bool],
+        lost_data: Callable[[int, TopicIdPartition], int],
         acts_on: Callable[[int], int],
     ) -> None:
-        """`stopped_cleanly(broker)`: of the process before the one that runs; `acts_on(broker)`: the end of the image
+        """`stopped_cleanly(broker)`: of the process before the one that runs; `lost_data(broker, partition)`: the last
+        broker epoch in which its disk lost something of it, -1 if none did; `acts_on(broker)`: the end of the image
         that its process acts on, -1 where there is none."""
         self.image = MetadataImage.empty()
         self.topic_lives: dict[str, list[tuple[TopicId, float, float]]] = {}  # id, made and deleted (seconds)
@@ -41,6 +43,7 @@ class MetadataOracle:
         self._on_image = on_image
         self._on_partition = on_partition
         self._stopped_cleanly = stopped_cleanly
+        self._lost_data = lost_data
         self._acts_on = acts_on
         self._records: list[bytes] = []
         self._images: dict[int, MetadataImage] = {}
@@ -152,8 +155,9 @@ class MetadataOracle:
             elif broker_id in partition.eligible_leader_replicas:
                 before = old.partition(partition.topic_id, partition.partition)
                 holders = () if before is None else (*before.isr, *before.eligible_leader_replicas)
-                if not set(holders) - {broker_id}:
-                    continue  # nobody else has the data
+                lost_in = self._lost_data(broker_id, partition.topic_id_partition)
+                if not set(holders) - {broker_id} or lost_in < old.brokers[broker_id].broker_epoch:
+                    continue  # nobody else has the data, or its own is whole: kill -9 takes nothing away
                 place = "eligible to lead"
             else:
                 continue

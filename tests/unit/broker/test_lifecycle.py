@@ -106,6 +106,25 @@ def test_the_epoch_of_a_clean_stop_is_passed_on() -> None:
     asyncio.run(main())
 
 
+def test_rule_19_the_epoch_of_a_killed_process_is_passed_on_and_the_new_one_is_noted_before_anything_else() -> None:
+    async def main() -> None:
+        noted: list[int] = []
+        async with FakeQuorum() as quorum, a_node(quorum) as node:
+            quorum.on_command = quorum.register
+
+            async def note(epoch: BrokerEpoch) -> None:
+                with pytest.raises(RuntimeError):
+                    node.lifecycle.broker_epoch  # noqa: B018 - nobody may have it yet
+                noted.append(epoch)
+
+            await node.lifecycle.start(REGISTRATION, None, killed_broker_epoch=BrokerEpoch(7), on_registered=note)
+            command = quorum.commands[0].register_broker
+            assert command.HasField("killed_broker_epoch") and command.killed_broker_epoch == 7
+            assert noted == [node.lifecycle.broker_epoch]
+
+    asyncio.run(main())
+
+
 def test_it_waits_for_the_session_of_its_former_self_to_end() -> None:
     async def main() -> None:
         async with FakeQuorum() as quorum, a_node(quorum, duplicate_timeout_ms=5_000) as node:

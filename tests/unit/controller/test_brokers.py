@@ -150,6 +150,51 @@ def test_rule_19_a_clean_start_stays_eligible() -> None:
     assert state_of(cluster) == (1, [1], [2])
 
 
+def test_rule_19_after_kill_9_on_a_machine_that_went_on_it_stays_eligible_and_leaves_every_isr() -> None:
+    cluster = cluster_of(1, 2, 3)
+    cluster.create_topic("a", assignments=[[1, 2, 3]])
+    cluster.register(1, killed_epoch=cluster.epoch(1))
+    assert state_of(cluster) == (2, [2, 3], [])  # so many are in sync that it may fall behind
+    cluster.register(2, killed_epoch=cluster.epoch(2))
+    assert state_of(cluster) == (3, [3], [2])
+    cluster.unfence(2)
+    assert state_of(cluster) == (3, [3], [2])
+    cluster.fence(3)  # for good
+    assert state_of(cluster) == (2, [2], [3])
+
+
+def test_rule_19_who_lost_power_is_not_elected_while_those_that_were_killed_hold_the_data() -> None:
+    cluster = cluster_of(1, 2, 3)
+    cluster.create_topic("a", assignments=[[1, 2, 3]])
+    cluster.register(2, killed_epoch=cluster.epoch(2))
+    cluster.register(3, killed_epoch=cluster.epoch(3))
+    assert state_of(cluster) == (1, [1], [3])
+    cluster.register(1)  # the last to come back, and its machine was off
+    assert state_of(cluster) == (None, [], [3])
+    cluster.unfence(1)
+    assert state_of(cluster) == (None, [], [3])
+    cluster.unfence(3)
+    assert state_of(cluster) == (3, [3], [])
+
+
+def test_rule_19_a_process_killed_under_another_epoch_vouches_for_nothing() -> None:
+    cluster = cluster_of(1, 2, 3)
+    cluster.create_topic("a", assignments=[[1, 2, 3]])
+    for broker in (3, 1, 2):
+        cluster.fence(broker)
+    cluster.register(1, killed_epoch=cluster.epoch(1) - 1)
+    assert state_of(cluster) == (None, [], [2])
+
+
+def test_rule_19_a_process_killed_on_another_disk_vouches_for_nothing() -> None:
+    cluster = cluster_of(1, 2, 3)
+    cluster.create_topic("a", assignments=[[1, 2, 3]])
+    for broker in (3, 1, 2):
+        cluster.fence(broker)
+    cluster.register(1, killed_epoch=cluster.epoch(1), log_dir=1)
+    assert state_of(cluster) == (None, [], [2])
+
+
 def test_rule_19_a_wiped_disk_is_never_elected() -> None:
     cluster = cluster_of(1, 2)
     cluster.create_topic("a", assignments=[[1]])

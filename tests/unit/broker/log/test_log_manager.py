@@ -17,7 +17,7 @@ from harness.log_builder import append, content
 from klamm.broker.log.errors import LogDirectoryError
 from klamm.broker.log.log_config import LogConfig
 from klamm.broker.log.log_manager import LogManager, LogManagerConfig
-from klamm.proto.identifiers import BrokerEpoch, BrokerId, Offset, TopicIdPartition
+from klamm.proto.identifiers import BrokerEpoch, BrokerId, Offset, TopicId, TopicIdPartition
 
 TOPIC_ID = UUID(int=1)
 KEY = TopicIdPartition(TOPIC_ID, 0)
@@ -67,6 +67,15 @@ def test_a_clean_stop_is_seen_once(place: Place) -> None:
 def test_a_stop_without_a_new_epoch_keeps_the_old_one(place: Place) -> None:
     assert stop(filled(place), epoch=42)
     assert stop(opened(place), epoch=None)
+    assert opened(place).previous_broker_epoch == 42
+
+
+def test_rule_19_an_empty_log_that_goes_with_the_power_does_not_make_a_clean_stop_unclean(place: Place) -> None:
+    disk, _ = place
+    manager = filled(place)
+    manager.create("empty", TopicId(int=2), 0, CONFIG)
+    assert stop(manager, epoch=42)
+    disk.files["/data/empty-0/partition.metadata"].data.clear()
     assert opened(place).previous_broker_epoch == 42
 
 
