@@ -383,8 +383,8 @@ def test_who_waits_while_begun_requests_hold_the_memory_is_not_closed() -> None:
             body += struct.pack(">i", 600_000) + bytes(600_000)
             frame = encode_header(14, 0, 1, None, flexible=False) + body
             busy.send_bytes(struct.pack(">i", len(frame)) + frame)
-            await soon(lambda: served.listener.full and not busy.writer.transport.get_write_buffer_size())
             listener = served.listener
+            await soon(lambda: listener.full and not any(each.unfinished_bytes for each in listener._connections))
             assert listener._sweep is not None
             listener._sweep.cancel()
             listener._favoured_at -= 60
