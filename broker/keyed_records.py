@@ -15,6 +15,7 @@ from ..proto.record_scan import scan_records
 
 NO_KEY: Final = "Compacted topic cannot accept message without key."
 _ERRORS_MAX: Final = 10_000
+STEP_RECORDS: Final = 1_000
 _SCANNED_MAX: Final = 64
 """So few records are looked through faster than the codec is loaded; the commits of consumer groups are such."""
 
@@ -28,23 +29,33 @@ class InvalidRecordsError(InvalidRecordError):
         self.record_errors = record_errors
 
 
-def check_keys(batch: bytes, header: RecordBatchHeader) -> None:
-    """Checks the records of a produced batch, whose header was checked before.
+def check_keys(batch: bytes, header: RecordBatchHeader, records: bytes | None = None) -> None:
+    """Checks the records of a produced batch, whose header was checked before; `records` are they, uncompressed.
 
     :raises InvalidRecordsError: records have no key.
     :raises InvalidRecordError: offsets inside the batch do not count up, the batch claims to have
     been compacted, or it comes to more than a broker takes once it is uncompressed.
     :raises CorruptRecordError: the records are not what the header says.
     """
+    for _ in key_checks(batch, header, records_of(batch, header) if records is None else records):
+        pass
+
+
+def key_checks(batch: bytes, header: RecordBatchHeader, records: bytes) -> Iterator[None]:
+    """As `check_keys`, in steps of a millisecond or two: the batch is good once there is no further step.
+
+    :raises KafkaError: as `check_keys`, at the step that finds it.
+    """
     if header.attributes & DELETE_HORIZON_FLAG:
         raise InvalidRecordError("clients may not write the delete horizon of a batch")
-    records = records_of(batch, header)
     without_key: list[int] = []
     for expected, (delta, key) in enumerate(_keys(batch, header, records)):
         if delta != expected:
             raise InvalidRecordError(f"record {expected} of the batch has offset delta {delta}")
         if key is None and len(without_key) < _ERRORS_MAX:
             without_key.append(expected)
+        if expected % STEP_RECORDS == STEP_RECORDS - 1:
+            yield
     if without_key:
         raise InvalidRecordsError(
             f"compacted topic cannot accept message without key: {len(without_key)} of the batch's "

@@ -11,16 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..cluster.topic_config import TopicConfig
+from ..cluster.topic_config import INTERNAL_TOPICS, TopicConfig
 from ..proto.errors import ErrorCode, InvalidRecordError, InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 from ..proto.identifiers import RECORD_BATCH_BYTES_MAX, BrokerEpoch, BrokerId, LeaderEpoch, Offset
 from ..proto.record_batch import Buffer, RecordBatchHeader, check_produced_batch
-from .keyed_records import check_keys
+from .batch_preparation import PreparedBatch, UnpreparedBatch, needs_preparation, prepare, prepare_in_line
 from .purgatory import FetchQueue, ProduceQueue
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
 from .replication.offsets import UNKNOWN_OFFSET
-from .topic_compression import needs_recompression, recompress
 
 if TYPE_CHECKING:
     from .log.partition_log import AppendedBatch
@@ -67,21 +66,33 @@ class LeaderReplica:
 
     # --- produce ---------------------------------------------------------------------------------------------
 
-    def append(self, records: Buffer, config: TopicConfig, now_ms: int, wall_ms: int) -> AppendedBatch:
-        """Checks one produced batch and appends it; a writable memoryview is patched in place.
+    def append(
+        self,
+        records: Buffer,
+        config: TopicConfig,
+        now_ms: int,
+        wall_ms: int,
+        prepared: PreparedBatch | None = None,
+    ) -> AppendedBatch | UnpreparedBatch:
+        """Checks one produced batch and appends it; a writable memoryview is patched in place. Nothing is appended if
+        the batch is to be prepared aside first: then it comes again with `prepared`.
 
         :raises KafkaError: it was not appended; KafkaStorageError: nor can others be, the disk failed.
         """
-        header = check_produced_batch(records, size_bytes_max=RECORD_BATCH_BYTES_MAX)
+        if prepared is not None and prepared.suits(config):
+            records, header = prepared.records, prepared.header
+        else:
+            prepared = None
+            header = check_produced_batch(records, size_bytes_max=RECORD_BATCH_BYTES_MAX)
         # The topic's settings may be stricter than when a batch was first appended: its retry is a duplicate all the
         # same. Refused, the client would think that it is not there and write it again in other words (rule 17).
         if not self._is_duplicate(header):
             _check_batch_of_client(header, config, wall_ms)
-            if config.compacted:
-                check_keys(bytes(records), header)
-            if needs_recompression(header, config.compression_type):
-                records = recompress(bytes(records), header, config.compression_type)
-                header = check_produced_batch(records, size_bytes_max=RECORD_BATCH_BYTES_MAX)
+            if prepared is None and needs_preparation(header, config):
+                prepared = self._prepare(records, header, config)
+                if prepared is None:
+                    return UnpreparedBatch(records, header, config)
+                records, header = prepared.records, prepared.header
                 _check_size(header, config)
         appended = self._log.append_as_leader(
             records if isinstance(records, memoryview) and not records.readonly else bytearray(records),
@@ -96,6 +107,11 @@ class LeaderReplica:
             self._tell_armed()
             self._partition.host.unsettled(self._partition)
         return appended
+
+    def _prepare(self, records: Buffer, header: RecordBatchHeader, config: TopicConfig) -> PreparedBatch | None:
+        if self._partition.topic in INTERNAL_TOPICS:  # coordinators count on it that theirs are appended at once
+            return prepare(records, header, config)
+        return prepare_in_line(records, header, config)
 
     def _is_duplicate(self, header: RecordBatchHeader) -> bool:
         if header.producer_id < 0:

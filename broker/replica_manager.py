@@ -1,7 +1,8 @@
 """Owns this broker's replicas: takes produces and fetches to those it leads, and keeps the others copying.
 
 Doors (gRPC, Kafka) call `produce`, `fetch` and `list_offset`; the metadata follower calls `on_metadata`. Everything
-here runs on one event loop, and nothing of a partition changes across an await, so there are no locks.
+here runs on one event loop, and nothing of a partition changes across an await, so there are no locks. Appends are done
+at once, but for batches that must be prepared aside and those behind them (`slow_appends.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..cluster.clock import Clock
 from ..cluster.image import MetadataImage
 from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
 from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
+from .batch_preparation import PreparedBatch, UnpreparedBatch
 from .deadline_timer import DeadlineTimer
 from .keyed_records import InvalidRecordsError
 from .leader_replica import LeaderReplica
@@ -40,6 +42,7 @@ from .record_deletion import RecordDeletion, RecordDeletionOutcome, delete_recor
 from .replication.command_sender import Submit
 from .replication.replication_service import ReplicationServicer, ReplicationStreams
 from .replication.transport import ReplicaTransport
+from .slow_appends import Appended, SlowAppends, Wait
 
 __all__ = [
     "Fetch",
@@ -55,6 +58,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ACKS_ALL: Final = -1
+_GIVEN_UP: Final = ProduceOutcome(ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.NOT_LEADER_OR_FOLLOWER.message)
 _UNKNOWN_OUTCOME: Final = frozenset({ErrorCode.REQUEST_TIMED_OUT, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND})
 
 
@@ -106,6 +110,7 @@ class ReplicaManager:
             on_fatal=on_fatal or _log_fatal,
         )
         self._produce_timer: DeadlineTimer[WaitingProduce] = DeadlineTimer(clock, WaitingProduce.time_out)
+        self._slow_appends = SlowAppends(self)
         self._fetch_timer: DeadlineTimer[WaitingFetch] = DeadlineTimer(clock, WaitingFetch.finish)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -144,6 +149,7 @@ class ReplicaManager:
 
     async def shutdown(self) -> None:
         """Stops fetching and leading; whoever waits is answered. The logs stay open: they are the log manager's."""
+        await self._slow_appends.shutdown()
         await self._partitions.shutdown()
         self._produce_timer.close()
         self._fetch_timer.close()
@@ -166,22 +172,37 @@ class ReplicaManager:
     ) -> list[ProduceOutcome] | asyncio.Future[list[ProduceOutcome]]:
         """As `produce`, without a future where there is nothing to wait for."""
         outcomes: list[ProduceOutcome] = []
-        waits: list[tuple[int, LeaderReplica, Offset]] = []
+        waits: list[Wait] = []
+        slow: list[tuple[int, PartitionProduce]] = []
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         for index, request in enumerate(requests):
-            outcome, leader, required = self._append(request, acks, now_ms, wall_ms)
+            appended = None
+            if (request.topic, request.partition) not in self._slow_appends:
+                appended = self._append(request, acks, now_ms, wall_ms)
+            if appended is None or isinstance(appended, UnpreparedBatch):
+                slow.append((index, request))
+                outcomes.append(_GIVEN_UP)
+                continue
+            outcome, leader, required = appended
             outcomes.append(outcome)
             if leader is not None and required is not None:
                 waits.append((index, leader, required))
+        if slow:
+            return self._slow_appends.add(slow, outcomes, waits, acks, timeout_ms)
         if not waits:
             return outcomes
         future: asyncio.Future[list[ProduceOutcome]] = asyncio.get_running_loop().create_future()
-        self._wait_for_isr(outcomes, waits, timeout_ms, future)
+        self.wait_for_isr(outcomes, waits, timeout_ms, future)
         return future
 
     def _append(
-        self, request: PartitionProduce, acks: int, now_ms: int, wall_ms: int
-    ) -> tuple[ProduceOutcome, LeaderReplica | None, Offset | None]:
+        self,
+        request: PartitionProduce,
+        acks: int,
+        now_ms: int,
+        wall_ms: int,
+        prepared: PreparedBatch | None = None,
+    ) -> Appended | UnpreparedBatch:
         """The outcome so far, and under acks=all what to wait for, unless that is reached already."""
         found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
         if isinstance(found, ErrorCode):
@@ -194,12 +215,13 @@ class ReplicaManager:
             message = f"{len(state.isr.committed)} in sync, min.insync.replicas is {state.min_isr}"
             return ProduceOutcome(ErrorCode.NOT_ENOUGH_REPLICAS, message), None, None
         try:
-            appended = leader.append(request.records, partition.config, now_ms, wall_ms)
+            appended = leader.append(request.records, partition.config, now_ms, wall_ms, prepared)
         except KafkaError as error:
             if isinstance(error, KafkaStorageError):
                 partition.suspend(error)
-            record_errors = error.record_errors if isinstance(error, InvalidRecordsError) else ()
-            return ProduceOutcome(error.error_code, str(error), record_errors=record_errors), None, None
+            return self.refusal(error), None, None
+        if isinstance(appended, UnpreparedBatch):
+            return appended
         outcome = ProduceOutcome(
             ErrorCode.NONE, "", appended.base_offset, appended.log_append_time_ms, partition.log.log_start_offset
         )
@@ -208,10 +230,10 @@ class ReplicaManager:
             return outcome, None, None
         return outcome, leader, required
 
-    def _wait_for_isr(
+    def wait_for_isr(
         self,
         outcomes: list[ProduceOutcome],
-        waits: list[tuple[int, LeaderReplica, Offset]],
+        waits: Sequence[Wait],
         timeout_ms: int,
         future: asyncio.Future[list[ProduceOutcome]],
     ) -> None:
@@ -227,6 +249,22 @@ class ReplicaManager:
         for position, (_, leader, required) in enumerate(waits):
             leader.produces.add(required, waiting, position)
         self._produce_timer.add(waiting, timeout_ms)
+
+    def append_one(
+        self, request: PartitionProduce, acks: int, prepared: PreparedBatch | None
+    ) -> Appended | UnpreparedBatch:
+        """For `SlowAppends`: one append whose turn has come."""
+        return self._append(request, acks, self._clock.monotonic_ms(), self._clock.wall_ms(), prepared)
+
+    def refusal(self, error: KafkaError) -> ProduceOutcome:
+        """What a producer is told of a batch that was not appended."""
+        record_errors = error.record_errors if isinstance(error, InvalidRecordsError) else ()
+        return ProduceOutcome(error.error_code, str(error), record_errors=record_errors)
+
+    def topic_id_of(self, topic: str, partition: int) -> TopicId | None:
+        """Of the replica here that has this name now, if there is one."""
+        found = self._partitions.by_name.get((topic, partition))
+        return None if found is None else found.topic_id_partition.topic_id
 
     # --- fetch -----------------------------------------------------------------------------------------------
 

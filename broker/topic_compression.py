@@ -34,14 +34,17 @@ def needs_recompression(header: RecordBatchHeader, compression_type: str) -> boo
     )
 
 
-def recompress(batch: bytes, header: RecordBatchHeader, compression_type: str) -> bytearray:
-    """The same batch in the codec of the topic.
+def recompress(
+    batch: bytes, header: RecordBatchHeader, compression_type: str, records: bytes | None = None
+) -> bytearray:
+    """The same batch in the codec of the topic; `records` are its own, uncompressed.
 
     :raises InvalidRecordError: its records come to more than a broker takes once they are uncompressed.
     :raises CorruptRecordError: they cannot be decompressed.
     """
     number = _NUMBERS[compression_type]
-    records = records_of(batch, header)
+    if records is None:
+        records = records_of(batch, header)
     if number:
         from ..proto.record_codec import compress  # not before it is needed: the codec is large
 
