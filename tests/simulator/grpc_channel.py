@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Final
 
 import grpc
 import grpc.aio
-from simulator.grpc_server import encoded
+from simulator.grpc_server import Bell, encoded
 from simulator.network import End, Network
 from simulator.process import Process
 
@@ -24,6 +24,8 @@ _OVER: Final = "RPC already finished."
 
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
+Status = tuple[grpc.StatusCode, str, Any]
+"""Code, details and trailing metadata."""
 
 
 class SimulatedChannel:
@@ -91,6 +93,10 @@ class SimulatedChannel:
 
         return begin
 
+    @property
+    def is_connected(self) -> bool:
+        return self._end is not None
+
     async def connected(self) -> End:
         """:raises ConnectionError, TimeoutError: there is no connection."""
         if self._end is not None:
@@ -121,10 +127,9 @@ class SimulatedChannel:
         self._end = end
 
     def _received(self, frame: Any) -> None:
-        kind, number, *rest = frame
-        call = self._calls.get(number)
+        call = self._calls.get(frame[1])
         if call is not None:
-            call.received(kind, *rest)
+            call.received(frame)
 
     def _broken(self, reason: str) -> None:
         self._end = None
@@ -159,13 +164,12 @@ class Call:
         self._path = path
         self._requests, self._responses = requests, responses
         self._serializer, self._deserializer = serializer, deserializer
-        loop = asyncio.get_running_loop()
-        self._status: asyncio.Future[tuple[grpc.StatusCode, str, Any]] = loop.create_future()
-        self._ending: tuple[grpc.StatusCode, str, Any] | None = None  # how it ends once all messages are read
-        self._started: asyncio.Future[None] = loop.create_future()
-        self._initial: asyncio.Future[Any] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
+        self._bell = Bell(self._loop)  # rung when it is sent, when something comes and when it is over
+        self._status: Status | None = None
+        self._ending: Status | None = None  # how it ends once all messages are read
+        self._initial: Any = None
         self._messages: deque[bytes] = deque()
-        self._news = asyncio.Event()
         self._half_closed = False
         self._cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
@@ -173,10 +177,12 @@ class Call:
 
     def begin(self, request: Any, timeout: float | None, metadata: Any) -> None:
         """Sends the call as soon as there is a connection."""
-        loop = asyncio.get_running_loop()
         if timeout is not None:
-            self._timer = loop.call_later(timeout, self._too_late)
-        self._begun = asyncio.ensure_future(self._begin(request, timeout, metadata))
+            self._timer = self._loop.call_later(timeout, self._too_late)
+        if self._channel.is_connected and (request is None or not self._requests):
+            self._send(request, timeout, metadata)
+        else:
+            self._begun = asyncio.ensure_future(self._begin(request, timeout, metadata))
 
     async def _begin(self, request: Any, timeout: float | None, metadata: Any) -> None:
         try:
@@ -184,67 +190,70 @@ class Call:
         except (ConnectionError, TimeoutError) as error:
             self.end(grpc.StatusCode.UNAVAILABLE, str(error))
             return
-        if self._status.done():
+        if self._status is not None:
             return
-        self.sent = True
-        self._channel.send(("call", self.number, self._path, timeout, metadata))
-        if not self._started.done():
-            self._started.set_result(None)
-        if not self._requests:
-            self._channel.send(("message", self.number, encoded(self._serializer, request)))
-            self._channel.send(("half_close", self.number))
-        elif request is not None:
+        self._send(request, timeout, metadata)
+        if self._requests and request is not None:
             async for each in request:
                 await self.write(each)
             await self.done_writing()
+
+    def _send(self, request: Any, timeout: float | None, metadata: Any) -> None:
+        """The call; with its request where there is no more than one, in one frame as gRPC's transport has it."""
+        self.sent = True
+        content = None if self._requests else encoded(self._serializer, request)
+        self._channel.send(("call", self.number, self._path, timeout, metadata, content))
+        self._bell.ring()
 
     def _too_late(self) -> None:
         self._channel.send(("cancel", self.number))
         self.end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
-    def received(self, kind: str, *rest: Any) -> None:
+    def received(self, frame: Any) -> None:
+        """A message, the initial metadata, the status, or an answer: the one message and the status."""
         if self._ending is not None:
             return
+        kind = frame[0]
         if kind == "message":
-            self._messages.append(rest[0])
-            self._news.set()
+            self._messages.append(frame[2])
+            if self._initial is None:
+                self._initial = grpc.aio.Metadata()
+            self._bell.ring()
+        elif kind == "answer":
+            self._messages.append(frame[2])
+            self.end(*frame[3:])
         elif kind == "initial":
-            if not self._initial.done():
-                self._initial.set_result(grpc.aio.Metadata(*rest[0]))
-        elif kind == "status":
-            code, details, trailing = rest
-            if self._messages and self._responses:
-                self._ending = (code, details, trailing)
-            else:
-                self.end(code, details, trailing)
+            self._initial = grpc.aio.Metadata(*frame[2])
+            self._bell.ring()
+        elif self._messages and self._responses:
+            self._ending = frame[2:]
+        else:
+            self.end(*frame[2:])
 
     def end(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
         """The call is over, if it was not before. What was not read of many answers is gone."""
-        if self._status.done():
+        if self._status is not None:
             return
         if self._responses:
             self._messages.clear()
-        self._status.set_result((code, details, trailing))
+        self._status = (code, details, trailing)
         if self._timer is not None:
             self._timer.cancel()
-        for waiting in (self._started, self._initial):
-            if not waiting.done():
-                waiting.set_result(None)
-        self._news.set()
+        self._bell.ring()
         self._channel.over(self)
         for callback in self._callbacks:
-            asyncio.get_running_loop().call_soon(callback, self)
+            self._loop.call_soon(callback, self)
 
     # --- as grpc.aio's calls ---------------------------------------------------------------------------------
 
     def done(self) -> bool:
-        return self._status.done()
+        return self._status is not None
 
     def cancelled(self) -> bool:
-        return self._status.done() and self._status.result()[0] is grpc.StatusCode.CANCELLED
+        return self._status is not None and self._status[0] is grpc.StatusCode.CANCELLED
 
     def cancel(self, details: str = "Locally cancelled by application!") -> bool:
-        if self._status.done():
+        if self._status is not None:
             return False
         self._cancelled = True
         if self.sent:
@@ -253,61 +262,74 @@ class Call:
         return True
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        if self._status.done():
-            asyncio.get_running_loop().call_soon(callback, self)
+        if self._status is not None:
+            self._loop.call_soon(callback, self)
         else:
             self._callbacks.append(callback)
 
+    async def _ended(self) -> Status:
+        while self._status is None:
+            await self._bell.next()
+        return self._status
+
     async def code(self) -> grpc.StatusCode:
-        return (await asyncio.shield(self._status))[0]
+        return (await self._ended())[0]
 
     async def details(self) -> str:
-        return (await asyncio.shield(self._status))[1]
+        return (await self._ended())[1]
 
     async def trailing_metadata(self) -> Any:
-        return grpc.aio.Metadata(*(await asyncio.shield(self._status))[2])
+        return grpc.aio.Metadata(*(await self._ended())[2])
 
     async def initial_metadata(self) -> Any:
-        return await asyncio.shield(self._initial)
+        while self._initial is None and self._status is None:
+            await self._bell.next()
+        return self._initial
 
     async def wait_for_connection(self) -> None:
-        await asyncio.shield(self._started)
-        if self._status.done():
-            self._raise_for_status()
+        while not self.sent and self._status is None:
+            await self._bell.next()
+        if self._status is not None:
+            self._raise_for(self._status)
 
     async def write(self, request: Any) -> None:
-        if self._status.done():
+        if self._status is not None:
             raise asyncio.InvalidStateError(_OVER)
         if self._half_closed:
             raise asyncio.InvalidStateError("RPC is half closed after calling `done_writing`.")
-        await self._or_cancel(self._started)
-        if self._status.done():
-            self._raise_for_status()
-        self._channel.send(("message", self.number, encoded(self._serializer, request)))
-        await self._or_cancel(asyncio.sleep(0))
+        try:
+            while not self.sent and self._status is None:
+                await self._bell.next()
+            if self._status is not None:
+                self._raise_for(self._status)
+            self._channel.send(("message", self.number, encoded(self._serializer, request)))
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def done_writing(self) -> None:
-        if not self._half_closed and not self._status.done():
+        if not self._half_closed and self._status is None:
             self._half_closed = True
-            await self._or_cancel(self._started)
+            while not self.sent and self._status is None:
+                await self._next()
             self._channel.send(("half_close", self.number))
 
     async def read(self) -> Any:
         while not self._messages:
-            if self._status.done():
-                self._raise_for_status()
+            if self._status is not None:
+                self._raise_for(self._status)
                 return grpc.aio.EOF
-            self._news.clear()
-            await self._or_cancel(self._news.wait())
+            await self._next()
         message = self._messages.popleft()
         if not self._messages and self._ending is not None:
             self.end(*self._ending)
         return self._deserializer(message)
 
-    async def _or_cancel(self, waiting: Awaitable[Any]) -> None:
-        """Who is cancelled while it waits cancels the call."""
+    async def _next(self) -> None:
+        """Until something happens. Who is cancelled while it waits cancels the call."""
         try:
-            await (asyncio.shield(waiting) if isinstance(waiting, asyncio.Future) else waiting)
+            await self._bell.next()
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -320,12 +342,13 @@ class Call:
         return self._answer().__await__()
 
     async def _answer(self) -> Any:
-        await self._or_cancel(self._status)
-        self._raise_for_status()
+        while self._status is None:
+            await self._next()
+        self._raise_for(self._status)
         return self._deserializer(self._messages[0])
 
-    def _raise_for_status(self) -> None:
-        code, details, trailing = self._status.result()
+    def _raise_for(self, status: Status) -> None:
+        code, details, trailing = status
         if self._cancelled:
             raise asyncio.CancelledError
         if code is not grpc.StatusCode.OK:

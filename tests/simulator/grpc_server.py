@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, NoReturn
 
 import grpc
 import grpc.aio
@@ -14,12 +13,42 @@ from google.protobuf.message import Message
 from simulator.network import End, Network
 from simulator.process import Process
 
+_KINDS: Final[Mapping[tuple[bool, bool], str]] = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
+
 
 def encoded(serializer: Callable[[Any], bytes] | None, message: Any) -> bytes:
     """As the serializer does; a map's entries are in order: else they would be in another one in every process."""
     if isinstance(message, Message):
         return message.SerializeToString(deterministic=True)
     return message if serializer is None else serializer(message)
+
+
+class Bell:
+    """Wakes all who wait for it."""
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def next(self) -> asyncio.Future[None]:
+        """To be awaited: done when it is rung."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(future)
+        return future
+
+    def ring(self) -> None:
+        if self._waiting:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
 
 
 class CallDetails(NamedTuple):
@@ -89,11 +118,10 @@ class SimulatedServer:
         self._ends[end] = calls
 
         def received(frame: Any) -> None:
-            kind, number, *rest = frame
-            if kind == "call":
-                self._begin(end, calls, number, *rest)
-            elif number in calls:
-                calls[number].received(kind, *rest)
+            if frame[0] == "call":
+                self._begin(end, calls, *frame[1:])
+            elif (call := calls.get(frame[1])) is not None:
+                call.received(frame)
 
         def closed(_: str) -> None:
             self._ends.pop(end, None)
@@ -103,7 +131,14 @@ class SimulatedServer:
         end.on_message, end.on_close = received, closed
 
     def _begin(
-        self, end: End, calls: dict[int, ServerCall], number: int, path: str, timeout: float | None, metadata: Any
+        self,
+        end: End,
+        calls: dict[int, ServerCall],
+        number: int,
+        path: str,
+        timeout: float | None,
+        metadata: Any,
+        content: bytes | None,
     ) -> None:
         handler = self._registered.get(path)
         for each in () if handler is not None else self._handlers:
@@ -114,6 +149,8 @@ class SimulatedServer:
             return
         call = ServerCall(self, end, calls, number, handler, path, timeout, metadata)
         calls[number] = call
+        if content is not None:
+            call.takes_one(content)
         call.task = asyncio.ensure_future(call.run())
 
 
@@ -137,25 +174,33 @@ class ServerCall:
         self._handler = handler
         self._path = path
         self._metadata = metadata
-        self._deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        self._loop = asyncio.get_running_loop()
+        self._deadline = None if timeout is None else self._loop.time() + timeout
         self._requests: deque[bytes] = deque()
         self._half_closed = False
-        self._news = asyncio.Event()
+        self._bell = Bell(self._loop)
         self._initial_sent = False
+        self._answer: bytes | None = None  # the one there is, which goes with the status
         self._trailing: Any = ()
         self._code, self._details = grpc.StatusCode.OK, ""
         self._callbacks: list[Callable[[Any], None]] = []
         self._gone = False  # the client
         self._over = False  # the handler has ended
 
-    def received(self, kind: str, *rest: Any) -> None:
+    def takes_one(self, request: bytes) -> None:
+        """The only request came with the call."""
+        self._requests.append(request)
+        self._half_closed = True
+
+    def received(self, frame: Any) -> None:
+        kind = frame[0]
         if kind == "message":
-            self._requests.append(rest[0])
+            self._requests.append(frame[2])
         elif kind == "half_close":
             self._half_closed = True
         else:
             self.cancel()
-        self._news.set()
+        self._bell.ring()
 
     def cancel(self) -> None:
         """The client gave up or is gone: who reads sees the end of the requests, then the handler is cancelled."""
@@ -164,8 +209,8 @@ class ServerCall:
             self._calls.pop(self._number, None)
             self._requests.clear()
             self._half_closed = True
-            self._news.set()
-            asyncio.get_running_loop().call_soon(self.task.cancel)
+            self._bell.ring()
+            self._loop.call_soon(self.task.cancel)
 
     async def run(self) -> None:
         try:
@@ -187,30 +232,32 @@ class ServerCall:
         self._over = True
         if not self._gone:
             self._calls.pop(self._number, None)
-            self._end.send(("status", self._number, self._code, self._details, self._trailing))
+            status = (self._code, self._details, self._trailing)
+            if self._answer is not None and self._code is grpc.StatusCode.OK:
+                self._end.send(("answer", self._number, self._answer, *status))
+            else:
+                self._end.send(("status", self._number, *status))
         for callback in self._callbacks:
-            asyncio.get_running_loop().call_soon(callback, self)
+            self._loop.call_soon(callback, self)
 
     async def _run(self) -> None:
         handler = self._handler
-        kind = f"{'stream' if handler.request_streaming else 'unary'}_"
-        kind += "stream" if handler.response_streaming else "unary"
-        method = getattr(handler, kind)
+        method = getattr(handler, _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)])
         if handler.request_streaming:
             request: Any = self._iterate()
         else:
             request = await self.read()
             if request is grpc.aio.EOF:
                 return
-        if inspect.isasyncgenfunction(method):
-            async for response in method(request, self):
-                await self.write(response)
-            return
         response = method(request, self)
-        if inspect.isawaitable(response):
+        if isinstance(response, AsyncGenerator):
+            async for each in response:
+                await self.write(each)
+            return
+        if isinstance(response, Awaitable):
             response = await response
         if not handler.response_streaming:
-            await self.write(response)
+            self._answer = encoded(handler.response_serializer, response)
 
     async def _iterate(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not grpc.aio.EOF:
@@ -222,8 +269,7 @@ class ServerCall:
         while not self._requests:
             if self._half_closed:
                 return grpc.aio.EOF
-            self._news.clear()
-            await self._news.wait()
+            await self._bell.next()
         deserializer = self._handler.request_deserializer
         data = self._requests.popleft()
         return data if deserializer is None else deserializer(data)
@@ -231,7 +277,7 @@ class ServerCall:
     async def write(self, response: Any) -> None:
         if self._gone:
             raise grpc.aio.InternalError("Failed grpc_call_start_batch: the client is gone")
-        await self.send_initial_metadata(())
+        self._initial_sent = True  # with the first message
         self._end.send(("message", self._number, encoded(self._handler.response_serializer, response)))
         await asyncio.sleep(0)
 
@@ -255,7 +301,7 @@ class ServerCall:
         return f"ipv4:{self._end.peer.host}:{self._end.peer.port}"
 
     def time_remaining(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - asyncio.get_running_loop().time())
+        return None if self._deadline is None else max(0.0, self._deadline - self._loop.time())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callbacks.append(callback)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -37,73 +37,52 @@ def restart_numbers() -> None:
 class SimulatedTask(asyncio.Task[Any]):
     """A task whose place in a set is the same in every run."""
 
-    def __init__(self, coro: Generator[Any, None, Any] | Coroutine[Any, Any, Any], **options: Any) -> None:
-        self._number = next(_numbers)
-        super().__init__(coro, **options)
-        self._log_destroy_pending = False  # those of a killed process are never waited for
+    _number: int
 
     def __hash__(self) -> int:
-        return self._number
+        # Numbered when it is first asked for, which is at the same point in every run: few futures are ever in a set.
+        try:
+            return self._number
+        except AttributeError:
+            self._number = next(_numbers)
+            return self._number
 
 
 class SimulatedFuture(asyncio.Future[Any]):
     """As `SimulatedTask`."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        self._number = next(_numbers)
-        super().__init__(loop=loop)
+    _number: int
 
     def __hash__(self) -> int:
-        return self._number
+        try:
+            return self._number
+        except AttributeError:
+            self._number = next(_numbers)
+            return self._number
 
 
-class _Handle:
-    """What `call_soon` gives; runs in its context, unless that is of a process that is stopped or gone."""
+class _Handle(list[Any]):
+    """What `call_soon` gives: context, callback (None once it is cancelled), arguments, and when it is due if it is a
+    timer. A list, for it is made tens of thousands of times in a run.
+    """
 
-    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+    __slots__ = ()
 
-    def __init__(self, callback: Callable[..., Any], args: Any, context: Context | None) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
     def cancel(self) -> None:
-        self._cancelled = True
-        self._callback, self._args = _nothing, ()
+        self[1], self[2] = None, ()
 
     def cancelled(self) -> bool:
-        return self._cancelled
-
-    def run(self) -> None:
-        process = self._context.get(current_process)
-        if process is None or (process.alive and not process.paused):
-            try:
-                self._context.run(self._callback, *self._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as asyncio's handles do
-                context = {"message": f"Exception in callback {self._callback!r}", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-        elif process.alive:
-            process.held.append(self)
-
-
-class _TimerHandle(_Handle):
-    """What `call_at` gives."""
-
-    __slots__ = ("_when",)
-
-    def __init__(self, when: float, callback: Callable[..., Any], args: Any, context: Context | None) -> None:
-        super().__init__(callback, args, context)
-        self._when = when
+        return self[1] is None
 
     def when(self) -> float:
-        return self._when
-
-
-def _nothing() -> None:
-    """Of a handle that was cancelled."""
+        """Of a timer."""
+        return self[3]  # type: ignore[no-any-return]
 
 
 class SimulatedLoop(VirtualLoop):
@@ -115,7 +94,7 @@ class SimulatedLoop(VirtualLoop):
         restart_numbers()
         super().__init__()
         self._due: deque[_Handle] = deque()
-        self._timers: list[tuple[float, int, _TimerHandle]] = []
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._timer_numbers = itertools.count()
         self.tasks: list[SimulatedTask] = []  # those that are not done are kept: none may end by being forgotten
         self._tasks_at_most = 2_000
@@ -123,6 +102,7 @@ class SimulatedLoop(VirtualLoop):
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> SimulatedTask:
         task = SimulatedTask(coro, loop=loop, **options)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # a killed process' are never waited for
         self.tasks.append(task)
         if len(self.tasks) > self._tasks_at_most:
             self.tasks = [each for each in self.tasks if not each.done()]
@@ -135,7 +115,7 @@ class SimulatedLoop(VirtualLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context)
+        handle = _Handle((copy_context() if context is None else context, callback, args))
         self._due.append(handle)
         return handle
 
@@ -143,32 +123,60 @@ class SimulatedLoop(VirtualLoop):
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> _TimerHandle:
-        timer = _TimerHandle(when, callback, args, context)
+    ) -> _Handle:
+        timer = _Handle((copy_context() if context is None else context, callback, args, when))
         heappush(self._timers, (when, next(self._timer_numbers), timer))
         return timer
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> _TimerHandle:
+    ) -> _Handle:
         # Clocks tick: who waits for what rounding left of a pause would else wait for ever, at one point in time.
-        pause_s = max(delay, _TICK_S) if delay > 0 else 0.0
-        return self.call_at(self.now_s + pause_s, callback, *args, context=context)
+        when = self.now_s + (max(delay, _TICK_S) if delay > 0 else 0.0)
+        timer = _Handle((copy_context() if context is None else context, callback, args, when))
+        heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
 
     def _run_once(self) -> None:
+        """Turns, until somebody stops the loop: asyncio looks for that after each call of this."""
+        while not self._stopping:  # type: ignore[attr-defined]
+            self._turn()
+
+    def _turn(self) -> None:
+        """All that is due now, and not what they make due. In its context each, unless that is of a process that is
+        stopped or gone.
+        """
         due, timers = self._due, self._timers
-        while timers and timers[0][2]._cancelled:
+        while timers and timers[0][2][1] is None:
             heappop(timers)
         if not due:
             if not timers:
                 raise Deadlock("everybody waits and no timer is set")
             self.now_s = max(self.now_s, timers[0][0])
-        while timers and timers[0][0] <= self.now_s:
+        now_s = self.now_s
+        while timers and timers[0][0] <= now_s:
             due.append(heappop(timers)[2])
+        take = due.popleft
         for _ in range(len(due)):
-            handle = due.popleft()
-            if not handle._cancelled:
-                handle.run()
+            handle = take()
+            callback = handle[1]
+            if callback is None:
+                continue
+            context = handle[0]
+            process = context.get(current_process)
+            if process is not None:
+                if not process.alive:
+                    continue
+                if process.paused:
+                    process.held.append(handle)
+                    continue
+                process.has_run = True
+            try:
+                context.run(callback, *handle[2])
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's handles do
+                self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
 
     def resume(self, handles: list[Any]) -> None:
         """What was held while a process was stopped runs, in order."""

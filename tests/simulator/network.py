@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from simulator.process import Process
 
 if TYPE_CHECKING:
-    from simulator.loop import SimulatedLoop, _TimerHandle
+    from simulator.loop import SimulatedLoop, _Handle
 
 KEEPALIVE_S: Final = 2.0
 """After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
@@ -36,34 +36,38 @@ class Way:
         self._source, self._target = source, target
         self._under_way: deque[tuple[float, Any, bool]] = deque()
         self._last_s = 0.0
-        self._timer: _TimerHandle | None = None
+        self._timer: _Handle | None = None
 
     def send(self, message: Any, *, last: bool = False) -> None:
         network = self._network
-        due = max(self._last_s, network.loop.time() + network.delay_s(self._source.host, self._target.host))
+        due = network.loop.now_s + network.delay_s(self._source.host, self._target.host)
+        if due < self._last_s:
+            due = self._last_s
         self._last_s = due
-        network.note(self._source, self._target, due, message)
+        network.note(self._source, due, message)
         self._under_way.append((due, message, last))
-        self.go_on()
+        if self._timer is None:
+            self.go_on()
 
     def go_on(self) -> None:
         """Sets the timer for what is next, unless the way is cut."""
         if self._timer is None and self._under_way and not self._network.is_cut(self._source.host, self._target.host):
-            due = max(self._under_way[0][0], self._network.loop.time())
+            due = max(self._under_way[0][0], self._network.loop.now_s)
             self._timer = self._network.loop.call_at(due, self._arrive, context=self._target.process.context)
 
     def _arrive(self) -> None:
         self._timer = None
         if self._network.is_cut(self._source.host, self._target.host):
             return
-        now = self._network.loop.time()
-        while self._under_way and self._under_way[0][0] <= now:
-            _, message, last = self._under_way.popleft()
+        now, under_way, target = self._network.loop.now_s, self._under_way, self._target
+        while under_way and under_way[0][0] <= now:
+            _, message, last = under_way.popleft()
             if last:
-                self._target.broken(message)
-            else:
-                self._target.arrived(message)
-        self.go_on()
+                target.broken(message)
+            elif target.open:
+                target.on_message(message)
+        if under_way:
+            self.go_on()
 
 
 class End:
@@ -74,6 +78,7 @@ class End:
         self.process = process
         self.host = process.host
         self.port = port
+        self.label = f"{self.host}:{port}"
         self.peer: End
         self.way: Way
         self.open = True
@@ -92,10 +97,6 @@ class End:
         if self.open:
             self._forget()
             self.way.send(reason, last=True)
-
-    def arrived(self, message: Any) -> None:
-        if self.open:
-            self.on_message(message)
 
     def broken(self, reason: str) -> None:
         """The connection is gone for this end."""
@@ -164,13 +165,16 @@ class Network:
         return near
 
     def delay_s(self, source: str, target: str) -> float:
-        slow = self.slow_hosts.get(source, 0.0) + self.slow_hosts.get(target, 0.0)
-        return (self.random.choice(self.delays_ms) + slow) / 1000
+        delays = self.delays_ms
+        delay = delays[int(self.random.random() * len(delays))]
+        if self.slow_hosts:
+            delay += self.slow_hosts.get(source, 0.0) + self.slow_hosts.get(target, 0.0)
+        return delay / 1000
 
     # --- faults ----------------------------------------------------------------------------------------------
 
     def is_cut(self, source: str, target: str) -> bool:
-        return (source, target) in self._cut
+        return bool(self._cut) and (source, target) in self._cut
 
     def cut(self, source: str, target: str) -> None:
         """Nothing gets from `source` to `target` any more; the other way is another matter."""
@@ -206,13 +210,10 @@ class Network:
 
     # --- for comparing runs ----------------------------------------------------------------------------------
 
-    def note(self, source: End, target: End, due_s: float, message: Any) -> None:
+    def note(self, source: End, due_s: float, message: Any) -> None:
         """Every message goes into the digest: from where, to where, when, and its bytes."""
-        if self.closed:
-            return
-        self._digest.update(f"{source.host}:{source.port}>{target.host}:{target.port}@{due_s!r} ".encode())
-        for part in message if type(message) is tuple else (message,):
-            self._digest.update(part if type(part) is bytes else repr(part).encode())
+        if not self.closed:
+            self._digest.update(f"{source.label}>{source.peer.label}@{due_s!r} {message!r}".encode())
 
     def digest(self) -> str:
         """Of all that was sent; two runs of one seed have the same."""

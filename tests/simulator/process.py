@@ -25,6 +25,7 @@ class Process:
         self.host: Final = host
         self.alive = True
         self.paused = False
+        self.has_run = True  # since the oracles looked at it
         self.wall_offset_ms = 0  # its clock on the wall, against the simulation's
         self.held: list[Any] = []
         self.ends: dict[End, None] = {}  # its open connections
@@ -35,6 +36,7 @@ class Process:
 
     def run(self, call: Callable[..., Any], *args: Any) -> Any:
         """Calls it as this process would."""
+        self.has_run = True
         return contextvars.Context.run(self.context.copy(), call, *args)
 
     def __repr__(self) -> str:

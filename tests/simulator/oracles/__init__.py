@@ -88,6 +88,7 @@ class Oracles:
         self._sends_taken = self._owned_taken = self._failures_taken = 0
         self._unresolved: list[Send] = []
         self._steps = 0
+        self._image_seen: MetadataImage | None = None
         self._hooks = listen(self)
         self._hooks.after(world_module, "_bury", lambda *_: self._hooks.close())
 
@@ -101,11 +102,13 @@ class Oracles:
         """:raises Breach: a rule is broken."""
         self._steps += 1
         self._look_at_failures()
+        image = self.metadata.image
+        image_moved, self._image_seen = image is not self._image_seen, image
         for node in self.world.brokers.values():
-            if node.running:
+            if _has_moved(node) or (image_moved and node.running):
                 self._look_at_replicas(node)
         for controller in self.world.controllers.values():
-            view = raft_view(controller, self.run_of(controller.name)) if controller.running else None
+            view = raft_view(controller, self.run_of(controller.name)) if _has_moved(controller) else None
             if view is not None:
                 self.raft.saw(view)
         if self._steps % 5 == 0:
@@ -430,3 +433,12 @@ class Oracles:
         if not node.running or node.epoch != self.registered_epoch(broker_id):
             return -1
         return acts_on(node)
+
+
+def _has_moved(node: Node) -> bool:
+    """True where code of a running node's process has run since this was asked: all else is as it was."""
+    process = node.process
+    if process is None or not process.alive or not process.has_run:
+        return False
+    process.has_run = False
+    return True
