@@ -1,10 +1,15 @@
 """confluent-kafka in a process of its own, for kafka_throughput.py and compare/.
 
 python confluent_client.py produce SERVERS TOPIC COUNT PARTITIONS SIZE ACKS [CLIENTS]
+python confluent_client.py mock TOPIC COUNT PARTITIONS SIZE ACKS
 python confluent_client.py consume SERVERS TOPIC FIRST END [CLIENTS]
 
 It prints "ready", waits for a line (or the end of its input) and does the work. Then it prints when it began and when
-it ended, by the clock that all processes of the machine share, and when it consumes how many records and bytes it got.
+it ended, by the clock that all processes of the machine share, and when it consumes how many records and bytes it got. A
+producer prints the processor time that it took on the line before.
+
+`mock` does the same as `produce`, to the mock broker that librdkafka has: one more thread of this process, written in C,
+that forgets what it is sent. It answers as soon as a broker can, so its rate is as much as this client can do.
 """
 
 from __future__ import annotations
@@ -20,13 +25,19 @@ QUEUED_MAX = 200_000
 CONSUMED_AT_ONCE = 10_000
 
 
-def produce(servers: str, topic: str, count: int, partitions: int, size: int, acks: str, clients: int = 1) -> None:
+MOCK = {"bootstrap.servers": "is ignored", "test.mock.num.brokers": 1}
+MOCK_PARTITIONS = 4  # of a topic that the mock broker makes
+
+
+def produce(
+    broker: dict[str, str | int], topic: str, count: int, partitions: int, size: int, acks: str, clients: int = 1
+) -> None:
     """As many records as asked for, from the first to the last ack. Whoever called counts what is in the topic.
 
     Each client sends one more before, which does not count.
     """
     options = {"delivery.report.only.error": True, "queue.buffering.max.messages": 2 * QUEUED_MAX, "log_level": 4}
-    producers = [Producer({"bootstrap.servers": servers, "acks": acks, **options}) for _ in range(clients)]
+    producers = [Producer({**broker, "acks": acks, **options}) for _ in range(clients)]
     for producer in producers:
         producer.produce(topic, b"warm")
     for producer in producers:
@@ -36,6 +47,7 @@ def produce(servers: str, topic: str, count: int, partitions: int, size: int, ac
     to_one_partition = max(at_once, min(TO_ONE_PARTITION, count // partitions) // at_once * at_once)
     batch = [{"value": b"x" * size}] * at_once
     began = _begin()
+    used = time.process_time()
     for number, sent in enumerate(range(0, count, at_once)):
         producer = producers[number % clients]
         while len(producer) > queued_max:
@@ -45,7 +57,9 @@ def produce(servers: str, topic: str, count: int, partitions: int, size: int, ac
         assert producer.produce_batch(topic, some, partition=partition) == len(some)
     for producer in producers:
         assert producer.flush(120) == 0
-    print(began, time.monotonic())
+    ended = time.monotonic()
+    print(time.process_time() - used)
+    print(began, ended)
 
 
 def consume(servers: str, topic: str, first: int, end: int, clients: int = 1) -> None:
@@ -83,12 +97,15 @@ def _begin() -> float:
 
 def main() -> None:
     """What the first argument says."""
-    what, servers, topic, *rest = sys.argv[1:]
-    if what == "produce":
-        count, partitions, size, acks, *clients = rest
-        produce(servers, topic, int(count), int(partitions), int(size), acks, *map(int, clients))
-    else:
-        consume(servers, topic, *map(int, rest))
+    what, *rest = sys.argv[1:]
+    if what == "consume":
+        servers, topic, *numbers = rest
+        consume(servers, topic, *map(int, numbers))
+        return
+    broker: dict[str, str | int] = dict(MOCK) if what == "mock" else {"bootstrap.servers": rest.pop(0)}
+    topic, count, partitions, size, acks, *clients = rest
+    assert what == "produce" or int(partitions) <= MOCK_PARTITIONS
+    produce(broker, topic, int(count), int(partitions), int(size), acks, *map(int, clients))
 
 
 if __name__ == "__main__":

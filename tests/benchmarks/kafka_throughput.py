@@ -16,14 +16,6 @@ CLIENT_SECONDS_MAX = 300
 PARTITIONS = 6
 
 
-def produce_small(runs: int = 7, records: int = 2_000_000) -> list[Measurement]:
-    """100 B records to one broker."""
-    with LocalCluster(brokers=1, controllers=1) as cluster:
-        rates = [_produce(cluster, 100, records, acks="1", replication_factor=1, run=run) for run in range(runs)]
-    what = "confluent-kafka produce, one broker, acks=1, 100 B records"
-    return [Measurement(what, "records/s", "1,000,000 records/s", tuple(rates), lambda m: m.median >= 1_000_000)]
-
-
 def produce_large(runs: int = 7, records: int = 400_000) -> list[Measurement]:
     """1 KB records to one broker."""
     with LocalCluster(brokers=1, controllers=1) as cluster:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import client_ceiling
 import failover
 import footprint
 import kafka_connections
@@ -33,7 +34,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
     "produce-small": throughput.produce_small,
     "consume": throughput.consume_large,
     "latency": throughput.latency,
-    "kafka-produce-small": kafka_throughput.produce_small,
+    "kafka-produce-small": client_ceiling.produce_small,
     "kafka-produce-large": kafka_throughput.produce_large,
     "kafka-produce-replicated": kafka_throughput.produce_replicated,
     "kafka-consume": kafka_throughput.consume,

@@ -106,9 +106,9 @@ class ApacheKafka:
         return ",".join(f"{HOST}:{port}" for port in self._ports.values())
 
     @property
-    def brokers(self) -> tuple[int, ...]:
-        """The ids of the brokers."""
-        return tuple(self._ports)
+    def addresses(self) -> dict[int, tuple[str, int]]:
+        """Host and port of each node by its id."""
+        return {node: (HOST, port) for node, port in self._ports.items()}
 
     def start(self) -> None:
         """Starts all nodes that are down, at once; returns when each takes connections.

@@ -113,7 +113,7 @@ class Driver:
     def _start(self, work: Work, measure_memory: bool) -> None:
         cluster, began = work.cluster, time.monotonic()
         cluster.start()
-        loads.first_record(cluster.servers, "first", len(cluster.brokers))
+        loads.first_record(cluster.servers, "first", len(cluster.addresses))
         work.start_seconds = time.monotonic() - began
         _tell(f"{cluster.name} took its first record after {work.start_seconds:.2f} s")
         if measure_memory:

@@ -31,6 +31,8 @@ IMPATIENT: Final = {
     "log_level": 0,
 }
 
+LEADERLESS: Final = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "_TRANSPORT", "_TIMED_OUT")
+
 T = TypeVar("T")
 
 
@@ -126,12 +128,23 @@ def consume(servers: str, topic: str, count: int, partitions: int, processes: in
 
 
 def end_offsets(servers: str, topic: str, partitions: Iterable[int]) -> list[int]:
-    """The end offset of each of the partitions."""
+    """The end offset of each of the partitions; one that has no leader for a while is waited for."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "counter", "log_level": 0})
     try:
-        return [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=30)[1] for n in partitions]
+        return [_end_offset(consumer, TopicPartition(topic, number)) for number in partitions]
     finally:
         consumer.close()
+
+
+def _end_offset(consumer: Consumer, partition: TopicPartition) -> int:
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(partition, timeout=10)[1])
+        except KafkaException as error:
+            if error.args[0].name() not in LEADERLESS or time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def check_count(servers: str, topic: str, partitions: int, count: int) -> None:

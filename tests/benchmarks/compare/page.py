@@ -15,8 +15,8 @@ from .table import ROWS
 COLUMNS: Final = ("#", "work", "unit", "Klamm", "Apache Kafka", "ratio", "goal", "reached")
 BEGIN: Final = "<!-- what follows is written by make bench-compare -->"
 END: Final = "<!-- up to here -->"
-METHOD: Final = """`make bench-compare` runs all of them, `make bench-compare ROWS="1 5" ROUNDS=5` some. They take turns:
-first Klamm, then Apache Kafka, then Klamm again; those with the same number of brokers share a cluster, which is new in
+METHOD: Final = """`make bench-compare` runs all of them, `make bench-compare ROWS="1 5" ROUNDS=5` some. In turns: first
+Klamm, then Apache Kafka, then Klamm again; those with the same number of brokers share a cluster, which is new in
 each round. Everything runs on one machine, over loopback, log folders on one disk. Klamm has its default settings: 3
 controllers beside 3 brokers, or 1 beside 1. Apache Kafka runs in KRaft mode from its published jars, with the settings
 of its config/server.properties, a heap of 1 GB and the collector of its start script; each node is broker and

@@ -83,7 +83,7 @@ class Work:
 
     def warm_up(self) -> None:
         """Gives a just-in-time compiler the time that it would have had in production; Klamm gets the same."""
-        replication_factor = len(self.cluster.brokers)
+        replication_factor = len(self.cluster.addresses)
         topic, count = self.topic(PARTITIONS, replication_factor), self.count(WARM_UP_RECORDS)
         for size in (100, 1000):
             loads.run_together(loads.CONFLUENT, [("produce", self.servers, topic, count, PARTITIONS, size, "all")])

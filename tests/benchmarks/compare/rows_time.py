@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Final
 
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka import Producer
 
 from . import loads
 from .row import PARTITIONS, Sample, Work
+from .topic_creation import create_first
 
 LATENCY_CLIENT: Final = loads.BENCHMARKS / "compare" / "latency_client.py"
 RATE: Final = 1000
-CREATE_EACH_SECONDS: Final = 0.1
 KILLS_PER_ROUND: Final = 2
 
 
@@ -90,49 +87,23 @@ def leader_failover(work: Work) -> Iterator[Sample]:
 
 
 def controller_failover(work: Work) -> Iterator[Sample]:
-    """Three brokers with default settings. kill -9 of the active controller; from then on each 100 ms a request to
-    create one more topic (1 partition, 1 replica), each waiting for its answer: time from the kill to the first that
-    succeeds. Kafka's active controller is a broker, too; a topic may be created nonetheless. Then the node comes back.
-    Twice each round."""
+    """Three brokers with default settings. kill -9 of the active controller; from then on each 100 ms a request to each
+    broker that lives to create one more topic (1 partition, 1 replica), over plain sockets, each waiting for its
+    answer: time from the kill to the first that succeeds. Kafka's active controller is a broker, too; the others may
+    create topics nonetheless. Then the node comes back. Twice each round."""
     topic = work.topic(3, 3)
     for number in range(KILLS_PER_ROUND):
         _await_whole(work, topic, 3)
-        admin = loads.admin(work.servers)
-        admin.list_topics(timeout=10)
         active = work.cluster.active_controller()
+        living = [address for broker, address in work.cluster.addresses.items() if broker != active]
         began = time.monotonic()
         work.cluster.kill(active)
-        name = _first_created(work, f"{topic}-after-{number}", admin)
+        name = create_first(living, f"{topic}-after-{number}")
         seconds = time.monotonic() - began
         work.cluster.start_node(active)
         _await_in_sync(work, name, 1, 1)
         yield Sample("kill to next created topic", seconds)
     _await_whole(work, topic, 3)
-
-
-def _first_created(work: Work, prefix: str, admin: AdminClient) -> str:
-    """The name of the first topic whose creation was confirmed; what is created after that is of no concern."""
-    tries: list[tuple[str, Future[None]]] = []
-    deadline = time.monotonic() + loads.WAIT_SECONDS_MAX
-    while time.monotonic() < deadline:
-        name = f"{prefix}-{len(tries)}"
-        wanted = NewTopic(name, num_partitions=1, replication_factor=1)
-        tries.append((name, admin.create_topics([wanted], request_timeout=30, operation_timeout=30)[name]))
-        next_at = time.monotonic() + CREATE_EACH_SECONDS
-        while time.monotonic() < next_at:
-            for created, future in tries:
-                if future.done() and _succeeded(future):
-                    return created
-            time.sleep(loads.POLL_SECONDS / 10)
-    raise loads.ClientError("no topic could be created")
-
-
-def _succeeded(future: Future[None]) -> bool:
-    try:
-        future.result()
-    except KafkaException:
-        return False
-    return True
 
 
 def _await_whole(work: Work, topic: str, partitions: int) -> None:

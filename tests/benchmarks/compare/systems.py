@@ -25,8 +25,8 @@ class Cluster(Protocol):
         """Addresses for Kafka clients, joined by commas."""
 
     @property
-    def brokers(self) -> tuple[int, ...]:
-        """The ids of the brokers."""
+    def addresses(self) -> dict[int, tuple[str, int]]:
+        """Host and port of each broker by its id."""
 
     def start(self) -> None:
         """Starts all that is down; returns when every node takes connections."""
@@ -68,9 +68,13 @@ class Klamm:
         return self.local.kafka_bootstrap_servers
 
     @property
-    def brokers(self) -> tuple[int, ...]:
-        """The ids of the brokers."""
-        return tuple(spec.node_id for spec in self.local.layout.brokers)
+    def addresses(self) -> dict[int, tuple[str, int]]:
+        """Of the Kafka listeners."""
+        found = {}
+        for spec in self.local.layout.brokers:
+            host, _, port = (spec.kafka_address or "").rpartition(":")
+            found[spec.node_id] = host, int(port)
+        return found
 
     def start(self) -> None:
         """Does not wait for the quorum and the brokers' registration: the clients see to that, as with Kafka."""
