@@ -5,11 +5,11 @@ python confluent_client.py mock TOPIC COUNT PARTITIONS SIZE ACKS
 python confluent_client.py consume SERVERS TOPIC FIRST END [CLIENTS]
 
 It prints "ready", waits for a line (or the end of its input) and does the work. Then it prints when it began and when
-it ended, by the clock that all processes of the machine share, and when it consumes how many records and bytes it got. A
-producer prints the processor time that it took on the line before.
+it ended, by the clock that all processes of the machine share, and when it consumes how many records and bytes it got.
+When it produces, the line before that says how much processor time it took.
 
-`mock` does the same as `produce`, to the mock broker that librdkafka has: one more thread of this process, written in C,
-that forgets what it is sent. It answers as soon as a broker can, so its rate is as much as this client can do.
+`mock` does the same as `produce`, to the mock broker that librdkafka has: one more thread of this process, in C, which
+forgets what it is sent. So its rate is all that this client can do on this machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUEUED_MAX = 200_000
 CONSUMED_AT_ONCE = 10_000
 
 
-MOCK = {"bootstrap.servers": "is ignored", "test.mock.num.brokers": 1}
+MOCK: dict[str, str | int] = {"bootstrap.servers": "is ignored", "test.mock.num.brokers": 1}
 MOCK_PARTITIONS = 4  # of a topic that the mock broker makes
 
 
@@ -102,7 +102,7 @@ def main() -> None:
         servers, topic, *numbers = rest
         consume(servers, topic, *map(int, numbers))
         return
-    broker: dict[str, str | int] = dict(MOCK) if what == "mock" else {"bootstrap.servers": rest.pop(0)}
+    broker: dict[str, str | int] = MOCK if what == "mock" else {"bootstrap.servers": rest.pop(0)}
     topic, count, partitions, size, acks, *clients = rest
     assert what == "produce" or int(partitions) <= MOCK_PARTITIONS
     produce(broker, topic, int(count), int(partitions), int(size), acks, *map(int, clients))
