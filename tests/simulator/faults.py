@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Coroutine
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from random import Random
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from klamm.client import AsyncAdmin, NewTopic, TopicPartition
 from klamm.client.structs import ConfigResource, ConfigResourceType
 from klamm.cluster.image import MetadataImage
 from klamm.proto.errors import KafkaError
+from simulator.ledger import Place
+from simulator.network import End
+from simulator.process import Process
 from simulator.world import BrokerNode, ControllerNode, Node, World
 
 Inject = Callable[[World, Random], Awaitable[None] | None]
@@ -65,10 +69,10 @@ def stop_broker(world: World, random: Random) -> None:
         random.choice(found).request_stop()
 
 
-def _pause(world: World, node: Node, random: Random) -> None:
+def _pause(world: World, node: Node, random: Random, seconds: tuple[float, ...] = (0.1, 0.5, 1.5, 4.0)) -> None:
     node.pause()
     process = node.process
-    world.loop.call_later(random.choice((0.1, 0.5, 1.5, 4.0)), lambda: node.process is process and node.resume())
+    world.loop.call_later(random.choice(seconds), lambda: node.process is process and node.resume())
 
 
 def pause_broker(world: World, random: Random) -> None:
@@ -88,6 +92,54 @@ def crash_client(world: World, random: Random) -> None:
 def resume(world: World, _: Random) -> None:
     for node in world.nodes:
         node.resume()
+
+
+def _active(world: World) -> ControllerNode | None:
+    """The controller that leads the quorum, as it thinks itself; the newest where several do."""
+    cores = [
+        (node.server._raft._core.term, node)
+        for node in world.controllers.values()
+        if node.running and node.server is not None and node.server._raft._core is not None
+        if node.server._raft._core._leads()
+    ]
+    return max(cores, key=lambda each: each[0], default=(0, None))[1]
+
+
+def kill_active(world: World, _: Random) -> None:
+    """The controller that leads."""
+    if (node := _active(world)) is not None:
+        node.kill()
+
+
+def pause_active(world: World, random: Random) -> None:
+    """For longer than the others wait for it."""
+    if (node := _active(world)) is not None:
+        _pause(world, node, random, (1.5, 2.5, 2.5))
+
+
+# --- clients -------------------------------------------------------------------------------------------------
+
+
+def pause_client(world: World, random: Random) -> None:
+    """SIGSTOP; when it goes on, its group may have gone on without it."""
+    if found := [client for client in world.clients() if not client.paused]:
+        client = random.choice(found)
+        world.transcript.note(f"pause {client}")
+        client.paused = True
+        world.loop.call_later(random.choice((0.3, 1.0, 2.5)), _resume_client, world, client)
+
+
+def _resume_client(world: World, client: Process) -> None:
+    if client.paused:
+        world.transcript.note(f"resume {client}")
+        client.paused = False
+        if client.alive:
+            world.loop.resume(client.held)
+
+
+def add_client(world: World, random: Random) -> None:
+    """Another member for one of the groups: they rebalance."""
+    world.add_client(random)
 
 
 # --- power ---------------------------------------------------------------------------------------------------
@@ -189,6 +241,58 @@ def ring(world: World, random: Random) -> None:
             if len(order) > 2 and half:
                 _cut_both(world, node, order[(place + half) % len(order)])
                 break  # with three nodes one cut makes the ring
+
+
+def cut_client(world: World, random: Random) -> None:
+    """From some of the brokers, both ways or one."""
+    if found := world.clients():
+        client = random.choice(found)
+        for broker in random.sample(list(world.brokers.values()), random.randint(1, len(world.brokers))):
+            world.transcript.note(f"cut {client} {broker.name}")
+            ways = [(client.host, broker.host), (broker.host, client.host)]
+            for source, target in random.choice((ways, ways, ways[:1], ways[1:])):
+                world.network.cut(source, target)
+
+
+def strand(world: World, random: Random) -> None:
+    """What was sent on some connections arrives long after they were given up, and others took their place."""
+    found = world.network.connections()
+    _strand(world, random, random.sample(found, min(len(found), random.choice((3, 10, len(found))))))
+
+
+def strand_clients(world: World, random: Random) -> None:
+    clients = {client.host for client in world.clients()}
+    _strand(world, random, [end for end in world.network.connections() if end.host in clients])
+
+
+def strand_controllers(world: World, random: Random) -> None:
+    """Those on which controllers talk to the one that leads."""
+    active, hosts = _active(world), {node.host for node in world.controllers.values()}
+    if active is not None:
+        ends = [end for end in world.network.connections() if end.host in hosts and end.peer.host == active.host]
+        _strand(world, random, ends, late_s=5.0)
+
+
+def cut_brokers(world: World, _: Random) -> None:
+    """From one another, and from nobody else: nothing is replicated."""
+    for one, other in itertools.combinations(world.brokers.values(), 2):
+        _cut_both(world, one, other)
+
+
+def reset_clients(world: World, _: Random) -> None:
+    """All their connections, at once."""
+    clients = {client.host for client in world.clients()}
+    world.transcript.note("reset clients")
+    for end in world.network.connections():
+        if end.host in clients:
+            world.network.reset(end)
+
+
+def _strand(world: World, random: Random, ends: Iterable[End], late_s: float | None = None) -> None:
+    for end in ends:
+        world.transcript.note(f"strand {end.process} {end.peer.process}")
+        late = random.choice((0.5, 1.5, 3.0)) if late_s is None else late_s
+        world.network.strand(end, random.choice((0.02, 0.1, 0.4)) if late_s is None else 0.5, late)
 
 
 def slow(world: World, random: Random) -> None:
@@ -316,8 +420,55 @@ def retention(world: World, random: Random) -> None:
     _configure(world, "t", {"retention.bytes": random.choice(("2000", "-1")), "segment.bytes": "500"})
 
 
+def retention_tight(world: World, _: Random) -> None:
+    """Of all that is committed almost nothing stays."""
+    _configure(world, "t", {"retention.bytes": "500", "segment.bytes": "500"})
+
+
 def compaction(world: World, random: Random) -> None:
     _configure(world, "compacted", {"min.cleanable.dirty.ratio": random.choice(("0.01", "0.5"))})
+
+
+def min_isr_one(world: World, _: Random) -> None:
+    for topic in TOPICS:
+        _configure(world, topic, {"min.insync.replicas": "1"})
+
+
+def _leader(world: World, random: Random) -> BrokerNode | None:
+    """Of one of the partitions; the same for the same fault's choice."""
+    topic = random.choice(("t", "compacted", "compacted"))
+    found = image_of(world).topics.get(topic)
+    leader = None if found is None else found.partitions[0].leader
+    return None if leader is None else world.brokers[leader]
+
+
+def cut_leader_off(world: World, random: Random) -> None:
+    """From the other brokers; the controllers still reach it."""
+    if (leader := _leader(world, random)) is not None:
+        for other in world.brokers.values():
+            if other is not leader:
+                _cut_both(world, leader, other)
+
+
+def slow_leader(world: World, random: Random) -> None:
+    if (leader := _leader(world, random)) is not None:
+        world.transcript.note(f"slow {leader.name}")
+        world.network.slow_hosts[leader.host] = 300.0
+
+
+def kill_leader(world: World, random: Random) -> None:
+    if (leader := _leader(world, random)) is not None:
+        leader.kill()
+
+
+def unclean(world: World, _: Random) -> None:
+    """Wherever nobody leads, somebody is to, at the price of data."""
+    ledger, now_s = world.ledger, world.loop.time()
+    for topic, partition in image_of(world).partitions():
+        if topic.name in TOPICS:
+            ledger.unclean[Place(topic.name, partition.partition)] = now_s
+    wanted = [TopicPartition(place.topic, place.partition) for place in ledger.unclean]
+    _operate(world, "unclean", lambda admin: admin.elect_leaders(wanted, unclean=True))
 
 
 def add_partitions(world: World, random: Random) -> None:
@@ -357,6 +508,9 @@ FAULTS: Final[dict[str, Inject]] = {
             resume,
             crash_client,
         ),
+        *(retention_tight, min_isr_one, cut_leader_off, slow_leader, kill_leader, unclean),
+        *(kill_active, pause_active, pause_client, add_client),
+        *(cut_client, strand, strand_clients, strand_controllers, cut_brokers, reset_clients),
         *(power_broker, power_controller, power_all, cut, cut_one_way, isolate, cut_controllers, ring, slow, reset),
         *(stop_and_power,),
         *(mend, disk_write_fails, disk_sync_fails, disk_full, disk_heals, bit_flip, clock_jump, reassign, preferred),
@@ -371,6 +525,8 @@ async def heal(world: World) -> None:
     mend(world, Random(0))
     disk_heals(world, Random(0))
     resume(world, Random(0))
+    for client in world.clients():
+        _resume_client(world, client)
     deadline = world.loop.time() + 60
     while world.loop.time() < deadline:
         for node in world.nodes:

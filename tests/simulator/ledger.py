@@ -26,7 +26,7 @@ class Send:
 
     producer: str
     place: Place
-    value: bytes
+    value: bytes | None  # None: a tombstone; others come once in a run
     key: bytes | None
     strong: bool  # idempotent and acks=all: promised to be there once and for ever
     sent_s: float
@@ -43,7 +43,7 @@ class Poll(NamedTuple):
     place: Place
     incarnation: int
     offset: int
-    value: bytes
+    value: bytes | None
     key: bytes | None
     at_s: float
 
@@ -80,7 +80,9 @@ class Ledger:
     incarnations: dict[str, int] = field(default_factory=dict)  # of topics, by name
     unclean: dict[Place, float] = field(default_factory=dict)  # when an unclean election was asked for: promises end
 
-    def sent(self, producer: str, place: Place, value: bytes, key: bytes | None = None, *, strong: bool = True) -> Send:
+    def sent(
+        self, producer: str, place: Place, value: bytes | None, key: bytes | None = None, *, strong: bool = True
+    ) -> Send:
         """Before the record leaves."""
         incarnation = self.incarnations.get(place.topic, 0)
         send = Send(producer, place, value, key, strong, self.loop.time(), incarnation)
@@ -97,7 +99,7 @@ class Ledger:
         """The library said that it is certainly not there."""
         send.failed = reason
 
-    def polled(self, consumer: str, place: Place, offset: int, value: bytes, key: bytes | None = None) -> None:
+    def polled(self, consumer: str, place: Place, offset: int, value: bytes | None, key: bytes | None = None) -> None:
         incarnation = self.incarnations.get(place.topic, 0)
         self.polls.append(Poll(consumer, place, incarnation, offset, value, key, self.loop.time()))
 

@@ -49,6 +49,10 @@ class Way:
         if self._timer is None:
             self.go_on()
 
+    def not_before(self, when_s: float) -> None:
+        """What is sent from now on arrives then or later."""
+        self._last_s = max(self._last_s, when_s)
+
     def go_on(self) -> None:
         """Sets the timer for what is next, unless the way is cut."""
         if self._timer is None and self._under_way and not self._network.is_cut(self._source.host, self._target.host):
@@ -199,6 +203,19 @@ class Network:
         for each in (end, end.peer):
             if each.open:
                 self.loop.call_soon(each.broken, RESET, context=each.process.context)
+
+    def strand(self, end: End, hold_s: float, late_s: float) -> None:
+        """What this end sends from now on is held up; after `hold_s` it gives the connection up, and may make another.
+        What it had sent arrives all the same, `late_s` later, and then the news of the end: so it is with packets that
+        were sent again and again, or that lay where nobody read them."""
+        now = self.loop.time()
+        end.way.not_before(now + hold_s + late_s)
+        self.loop.call_at(now + hold_s, self._abandon, end)
+
+    def _abandon(self, end: End) -> None:
+        if end.open:
+            end.way.send(RESET, last=True)
+            self.loop.call_soon(end.broken, RESET, context=end.process.context)
 
     def died(self, process: Process) -> None:
         """The kernel of a killed process' machine closes its connections and ports."""

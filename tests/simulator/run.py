@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from klamm.client import AsyncAdmin, NewTopic
+from klamm.proto.errors import InvalidReplicationFactorError
 from simulator.faults import FAULTS, heal
 from simulator.oracles import Oracles
 from simulator.schedule import Plan
@@ -72,11 +73,17 @@ class Run:
 
     async def _create_topics(self) -> None:
         async def create() -> None:
+            topics = [
+                NewTopic(each.name, each.partitions, each.replication_factor, topic_configs=dict(each.configs))
+                for each in self.plan.topics
+            ]
             async with AsyncAdmin(bootstrap_servers=self.world.bootstrap_servers) as admin:
-                await admin.create_topics(
-                    [NewTopic(each.name, each.partitions, each.replication_factor, topic_configs=dict(each.configs))
-                     for each in self.plan.topics]
-                )  # fmt: skip
+                while True:
+                    try:
+                        await admin.create_topics(topics)
+                        return
+                    except InvalidReplicationFactorError:
+                        await asyncio.sleep(0.1)  # the broker that was asked has not heard of all of them yet
 
         process = self.world.client("founder", 251)
         task: asyncio.Task[None] = process.run(lambda: self.world.loop.create_task(create()))

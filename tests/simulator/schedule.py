@@ -15,6 +15,17 @@ PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
     "kills": ("kill_broker", "kill_broker", "kill_controller", "restart", "restart", "kill_all", "crash_client"),
     "network": ("cut", "cut_one_way", "isolate", "cut_controllers", "ring", "slow", "reset", "mend", "mend", "calm"),
     "pauses": ("pause_broker", "pause_controller", "pause_broker", "resume", "resume", "crash_client", "restart"),
+    "quorum": ("kill_active", "kill_active", "pause_active", "restart", "restart", "deposed", "power_controller"),
+    "clients": (
+        "pause_client",
+        "cut_client",
+        "strand_clients",
+        "crash_client",
+        "add_client",
+        "stale_members",
+        "second_sync",
+        "mend",
+    ),
     "power": (
         "power_broker",
         "power_broker",
@@ -24,16 +35,48 @@ PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
         "power_all",
         "stop_and_power",
     ),
-    "operator": ("reassign", "preferred", "min_isr", "stop_broker", "restart", "add_broker", "add_partitions", "calm"),
-    "topics": ("delete_topic", "create_topic", "retention", "compaction", "kill_broker", "restart"),
+    "operator": (
+        "reassign",
+        "preferred",
+        "min_isr",
+        "stop_broker",
+        "restart",
+        "add_broker",
+        "add_partitions",
+        "calm",
+        "stale_isr",
+    ),
+    "topics": ("delete_topic", "create_topic", "retention", "compaction", "kill_broker", "restart", "stalled"),
+    "unclean": ("forsaken", "compaction", "unclean", "kill_broker", "restart", "cut", "mend"),
     "disks": ("disk_write_fails", "disk_sync_fails", "disk_full", "disk_heals", "restart", "kill_broker", "bit_flip"),
     "clocks": ("clock_jump", "clock_jump", "kill_broker", "restart", "cut", "mend", "calm"),
 }
+SCRIPTS: Final[Mapping[str, tuple[tuple[int, str], ...]]] = {
+    # Faults that say something only one after the other, with how long each comes after the one before, in ms.
+    # Who led the quorum leads again while what it was told in its first term is still under way.
+    "deposed": ((0, "strand_controllers"), (400, "pause_active"), (2_800, "kill_active"), (300, "restart"),
+                (2_500, "calm")),
+    # Requests of one generation of a group arrive in the next one.
+    # The leader of a group hands its assignment in again while the first one is not committed.
+    "second_sync": ((0, "add_client"), (400, "cut_brokers"), (300, "reset_clients"), (300, "reset_clients"),
+                    (300, "reset_clients"), (200, "mend"), (300, "calm")),
+    # Leaders have much that is not committed, and retention and compaction look at it.
+    "stalled": ((0, "retention_tight"), (200, "cut_brokers"), (1_700, "mend"), (300, "calm")),
+    # One that was alone in the ISR is gone, and another leads without what it had.
+    "forsaken": ((0, "min_isr_one"), (100, "cut_leader_off"), (2_500, "kill_leader"), (0, "mend"),
+                 (2_200, "unclean"), (500, "restart"), (1_000, "calm")),
+    # A leader's ISR change is on its way while the controllers change the partition.
+    "stale_isr": ((0, "slow_leader"), (50, "cut_leader_off"), (500, "reassign"), (400, "reassign"), (400, "reassign"),
+                  (0, "mend")),
+    "stale_members": ((0, "add_client"), (700, "strand_clients"), (0, "add_client"), (1_000, "strand"),
+                      (500, "add_client"), (1_500, "calm")),
+}  # fmt: skip
 BROKER_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     # What runs every few minutes in life would not run at all in the seconds of a run.
     "replica.lag.time.max.ms": ("500", "2000", "10000"),
     "log.retention.check.interval.ms": ("300", "300000"),
     "log.cleaner.backoff.ms": ("200", "15000"),
+    "group.min.session.timeout.ms": ("1000",),
 }
 CONTROLLER_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {"metadata.snapshot.entries.max": ("10", "40", "10000")}
 _PAUSES_MS: Final = (3, 20, 50, 200, 500, 1_000, 1_000, 2_000)
@@ -87,7 +130,10 @@ def draw(seed: int, prefer: tuple[str, ...] = ()) -> Plan:
     at_ms = 0
     for _ in range(random.randint(3, 14)):
         at_ms += random.choice(_PAUSES_MS)
-        faults.append(Fault(at_ms, random.choice(kinds), random.getrandbits(32)))
+        kind, choice = random.choice(kinds), random.getrandbits(32)
+        for pause_ms, step in SCRIPTS.get(kind, ((0, kind),)):
+            at_ms += pause_ms
+            faults.append(Fault(at_ms, step, choice))
     return Plan(
         seed=seed,
         brokers=brokers,

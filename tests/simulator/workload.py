@@ -18,6 +18,8 @@ from simulator.process import Process
 from simulator.world import World
 
 KEYS = 8
+SESSION_TIMEOUTS_MS = (1_200, 6_000)
+_MEMBERS_MAX = 5
 
 
 class Workload:
@@ -29,6 +31,8 @@ class Workload:
         self.stop = asyncio.Event()
         self.tasks: dict[asyncio.Task[None], Process] = {}
         world.crash_client = self.crash
+        world.add_client = self.add
+        world.clients = lambda: [process for task, process in self.tasks.items() if not task.done()]
         self._work: dict[asyncio.Task[None], Callable[[str], Coroutine[Any, Any, None]]] = {}
         self._hosts = itertools.count(1)
         self._values = itertools.count(1)
@@ -41,7 +45,7 @@ class Workload:
         if random.random() < 0.7:
             self.run("keeper", lambda name: self.produce(name, "compacted", strong=True))
         if random.random() < 0.5:
-            topic = random.choice(("t", "t", "fleeting"))
+            topic = random.choice(("t", "t", "compacted", "fleeting"))
             self.run("careless", lambda name: self.produce(name, topic, strong=False))
         if random.random() < 0.5:
             self.run("reader", lambda name: self.read(name, "t"))
@@ -65,6 +69,18 @@ class Workload:
         task: asyncio.Task[None] = process.run(lambda: self.world.loop.create_task(work(name), name=name))
         self.tasks[task] = process
         self._work[task] = work
+
+    def add(self, random: Random) -> None:
+        """One more member for a group, if there are not many already."""
+        members = [process for process in self.world.clients() if "member" in process.name]
+        if len(members) >= _MEMBERS_MAX or self.stop.is_set():
+            return
+        name = f"member-{next(self._values)}"
+        if random.random() < 0.5:
+            self.run(name, lambda name: self.take_part(name, "group", ["t", "compacted"]))
+        else:
+            world, stop = self.world, self.stop
+            self.run(f"kafka-{name}", lambda name: kafka_group_member(world, name, "kafka", ["t", "compacted"], stop))
 
     def crash(self, random: Random) -> None:
         """A client's process is gone, whatever it was doing; another of its kind takes its place."""
@@ -110,7 +126,10 @@ class Workload:
         ledger = self.world.ledger
         # Some keys come once: compaction may never take their records away.
         key = b"k%d" % random.randrange(KEYS) if random.random() < 0.9 else b"once-%d" % random.getrandbits(32)
-        value = b"%s-%d" % (name.encode(), next(self._values))
+        value: bytes | None = b"%s-%d" % (name.encode(), next(self._values))
+        if topic == "compacted" and random.random() < 0.2:
+            key = b"gone-%d" % random.randrange(3)
+            value = value if random.random() < 0.5 else None
         send = ledger.sent(name, Place(topic, -1), value, key, strong=strong)
         try:
             future = await producer.send(topic, value, key)
@@ -141,10 +160,16 @@ class Workload:
         world, random = self.world, Random(self.random.getrandbits(32))
         consumer = AsyncConsumer(
             *topics, bootstrap_servers=world.bootstrap_servers, group_id=group, enable_auto_commit=False,
-            auto_offset_reset="earliest", session_timeout_ms=6_000, heartbeat_interval_ms=500,
+            auto_offset_reset="earliest", session_timeout_ms=random.choice(SESSION_TIMEOUTS_MS),
+            heartbeat_interval_ms=300,
         )  # fmt: skip
         held: set[Place] = set()
-        consumer_listener = _Ownership(lambda: world.ledger.owns(group, name, frozenset(held)), held)
+
+        def tell() -> None:
+            generation = consumer.consumer_group_metadata().generation_id
+            world.ledger.owns(group, name, frozenset(held), -1 if generation is None else generation)
+
+        consumer_listener = _Ownership(tell, held)
         await consumer.start()
         consumer.subscribe(topics, listener=consumer_listener)
         next_offsets: dict[Place, int] = {}

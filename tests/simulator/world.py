@@ -231,6 +231,8 @@ class World:
         self.failures: list[tuple[str, BaseException]] = []
         self.buried = False
         self.crash_client: Callable[[Random], None] = lambda _: None
+        self.add_client: Callable[[Random], None] = lambda _: None
+        self.clients: Callable[[], list[Process]] = list
         self.tasks: list[asyncio.Task[Any]] = []
         self.broker_properties = {"offsets.topic.num.partitions": "2"}
         self.controller_settings: dict[str, str] = {}

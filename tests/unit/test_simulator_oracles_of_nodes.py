@@ -340,6 +340,16 @@ def test_rule_20_nothing_is_served_before_the_registration(acts_on: int, rules: 
     assert [breach.rule for breach in findings.breaches] == rules
 
 
+def test_rule_17_a_producer_id_is_given_once() -> None:
+    findings = Findings()
+    doors = DoorOracle(findings.report)
+    for broker_id, producer_id in ((1, 0), (1, 1), (2, 1000)):
+        doors.gave_producer_id(broker_id, producer_id)
+    assert not findings.breaches
+    doors.gave_producer_id(2, 1)
+    assert [breach.rule for breach in findings.breaches] == [17]
+
+
 # --- groups --------------------------------------------------------------------------------------------------
 
 T0 = TopicPartition("t", 0)
@@ -404,6 +414,36 @@ def test_rule_22_a_partition_has_one_owner_in_a_generation() -> None:
     assert [breach.rule for breach in findings.breaches] == [22, 22]
 
 
+@pytest.mark.parametrize(
+    ("what", "asked", "is_member", "rules"),
+    [
+        ("sync", 3, True, []),
+        ("sync", 2, True, [22]),
+        ("heartbeat", 2, True, [22]),
+        ("commit", 2, True, [21]),
+        ("commit", 3, False, [21]),
+    ],
+)
+def test_rules_21_and_22_only_a_member_of_the_generation_is_heard(
+    what: str, asked: int, is_member: bool, rules: list[int]
+) -> None:
+    findings = Findings()
+    GroupOracle(findings.report).took(what, "g", asked, 3, member="m", is_member=is_member)
+    assert [breach.rule for breach in findings.breaches] == rules
+
+
+def test_rule_22_a_generation_gets_one_assignment_of_its_coordinator() -> None:
+    findings = Findings()
+    groups = GroupOracle(findings.report)
+    one, other = Findings(), Findings()  # coordinators: anything that is itself alone
+    groups.handed_in(one, "g", 1)
+    groups.handed_in(one, "g", 2)
+    groups.handed_in(other, "g", 2)  # which has read the log, where the first one never came to be
+    assert not findings.breaches
+    groups.handed_in(one, "g", 2)
+    assert [breach.rule for breach in findings.breaches] == [22]
+
+
 # --- clients -------------------------------------------------------------------------------------------------
 
 PLACE = Place("t", 0)
@@ -447,6 +487,23 @@ def test_rule_3_compaction_takes_what_has_a_successor_and_nothing_else() -> None
     assert told(log(b"a", None), send(b"b", 1), compacted=True) == [3]
     assert told(log(None, b"b"), send(b"a", 0)) == [3]
     assert told(log(b"x", b"b"), send(b"a", 0), compacted=True) == [3]
+
+
+def test_rule_3_a_tombstone_may_go_with_what_it_deletes() -> None:
+    acked = (send(b"a", 0), Send("p", PLACE, None, b"k", True, 1.0, 0, 2.0, 1))
+    assert told(log(None, None), *acked, compacted=True) == []
+    assert told(log(None, None), *acked) == [3, 3]
+    assert told(log(None, None, None), *acked, send(b"c", 2), compacted=True) == [3]  # this came after it
+    assert told(log(None, None), acked[0], compacted=True) == [3]
+
+
+def test_rule_3_nobody_knows_what_became_of_a_tombstone_without_an_answer() -> None:
+    findings = Findings()
+    oracle = PromiseOracle(findings.report)
+    oracle.partition("t-0", log(None), [send(b"a", 0)], [], compacted=True, maybe_deleted={b"k"})
+    assert not findings.breaches
+    oracle.partition("t-0", log(None), [send(b"a", 0)], [], compacted=True, maybe_deleted={b"other"})
+    assert [breach.rule for breach in findings.breaches] == [3]
 
 
 def test_rule_16_what_failed_for_sure_is_not_there() -> None:

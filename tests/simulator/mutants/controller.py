@@ -6,7 +6,7 @@ from typing import Final
 
 from klamm.broker.replication.leader import LeaderState
 from klamm.cluster.partition import PartitionImage
-from klamm.controller import activation, brokers, state
+from klamm.controller import brokers, state
 from klamm.controller.alter_partition import _AlterPartition
 from klamm.controller.election import PartitionChange, _Target
 from simulator.mutants.mutant import Mutant, Rewrite, rewrite
@@ -163,7 +163,7 @@ MUTANTS: Final = (
         (17, 3),
         (
             rewrite(
-                activation,
+                state,
                 "decide_allocate_producer_ids",
                 ("return ControllerResult((record,),", "return ControllerResult((),"),
             ),

@@ -71,6 +71,7 @@ MUTANTS: Final = (
             rewrite(ClassicGroup, "_check_member", ("request.generation_id == rebalance.generation_id", "True")),
             rewrite(ClassicGroup, "check_offset_commit", ("generation_id != rebalance.generation_id", "False")),
         ),
+        prefer=("clients",),
     ),
     Mutant(
         "second_assignment_accepted",
@@ -78,5 +79,6 @@ MUTANTS: Final = (
         "rule 22",
         (22,),
         (rewrite(Rebalance, "take_assignment", ("if self._assigned_generation == self.generation_id:", "if False:")),),
+        prefer=("clients",),
     ),
 )

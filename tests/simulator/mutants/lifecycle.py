@@ -7,7 +7,7 @@ from typing import Final
 from klamm.broker.lifecycle import BrokerLifecycle
 from klamm.broker.replica_manager import ReplicaManager
 from klamm.broker.server import BrokerServer
-from klamm.controller import brokers, sessions
+from klamm.controller import sessions, state
 from simulator.mutants.controller import UNCHECKED
 from simulator.mutants.mutant import Mutant, rewrite
 
@@ -64,7 +64,7 @@ MUTANTS: Final = (
         (26, 7),
         (
             rewrite(
-                brokers,
+                state,
                 "decide_controlled_shutdown",
                 ("isr = tuple(member for member in partition.isr if member != broker_id)", "isr = partition.isr"),
             ),

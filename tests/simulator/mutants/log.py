@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from klamm.broker import partition as partition_module
-from klamm.broker.log import batch_filter, follower_run
+from klamm.broker.log import batch_filter, partition_log
 from klamm.broker.log.flusher import Flusher
 from klamm.broker.log.leader_epochs import LeaderEpochs
 from klamm.broker.log.log_cleaner import LogCleaner
@@ -93,7 +93,7 @@ MUTANTS: Final = (
                 ),
             ),
             rewrite(partition_module, "decide", ("if answer.fetch_offset != log.log_end_offset:", "if False:")),
-            rewrite(follower_run, "checked_headers", ("elif not reaches_over:", "elif False:")),
+            rewrite(partition_log, "checked_headers", ("elif not reaches_over:", "elif False:")),
         ),
     ),
     Mutant(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,9 +51,11 @@ class Rewrite:
     def made(self) -> Any:
         """The function made of the changed source; it sees the globals of the original.
 
-        :raises ValueError: the words are not there, or more than once.
+        :raises ValueError: the words are not there, or more than once; or another module has a name of its own for it.
         """
         function = _function_of(inspect.getattr_static(self.owner, self.name))
+        if isinstance(self.owner, ModuleType):
+            _check_who_else_has(function, self.owner)
         source = textwrap.dedent(inspect.getsource(function))
         for before, after in self.swaps:
             if source.count(before) != 1:
@@ -114,6 +117,16 @@ def _function_of(found: Any) -> FunctionType:
     if not isinstance(found, FunctionType):
         raise ValueError(f"{found!r} is no function")
     return found
+
+
+def _check_who_else_has(function: FunctionType, owner: ModuleType) -> None:
+    """Who imported the function by its name goes on with the one that it has: a mutant has to name that module. The
+    one that defines it may keep its own where others do the calling."""
+    for name, module in list(sys.modules.items()):
+        if module in (None, owner) or not name.startswith("klamm.") or name == function.__module__:
+            continue
+        if vars(module).get(function.__name__) is function:
+            raise ValueError(f"{name} has imported {function.__name__}, and would not see the mutant's")
 
 
 def _compiled(source: str, function: FunctionType, owner: Any, name: str) -> Any:

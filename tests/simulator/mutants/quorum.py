@@ -164,7 +164,7 @@ MUTANTS: Final = (
         "DESIGN.md 5: a late ack counts for what it does not know",
         (25, 0),
         (rewrite(RaftMessages, "_on_answer", ("or answer.term < self._SyncObj__raftCurrentTerm", "")),),
-        prefer=("kills", "network"),
+        prefer=("quorum",),
     ),
     Mutant(
         "metadata_taken_up_half",

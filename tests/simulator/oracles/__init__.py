@@ -23,6 +23,7 @@ from simulator import world as world_module
 from simulator.ledger import Send
 from simulator.oracles.breach import Breach, Findings
 from simulator.oracles.commit_oracle import CommitOracle
+from simulator.oracles.compaction_oracle import CompactionOracle, Context
 from simulator.oracles.departure_oracle import DepartureOracle
 from simulator.oracles.door_oracle import DoorOracle
 from simulator.oracles.group_oracle import GroupOracle
@@ -31,6 +32,7 @@ from simulator.oracles.liveness import what_is_missing
 from simulator.oracles.log_oracle import LogOracle
 from simulator.oracles.metadata_oracle import MetadataOracle
 from simulator.oracles.promise_oracle import PromiseOracle, WholeLog
+from simulator.oracles.quorum_oracle import QuorumOracle
 from simulator.oracles.raft_oracle import RaftOracle
 from simulator.oracles.replica_logs import ReplicaLog, ReplicaLogs
 from simulator.oracles.replica_oracle import ReplicaOracle
@@ -39,6 +41,7 @@ from simulator.oracles.sight import (
     acts_on,
     current_node_id,
     leader_view,
+    offsets_by_key,
     raft_view,
     replicas,
     serving_server,
@@ -49,6 +52,8 @@ from simulator.world import BrokerNode, Node, World
 __all__ = ["Breach", "Oracles"]
 
 _UNRESOLVED_S: Final = 300.0
+_LATE_S: Final = 5.0
+"""After a leader of an older epoch is gone, what it said may still lie in connections and in clients."""
 _CLEAN_MARKER: Final = f"{LOG_DIR}/.kafka_cleanshutdown"
 
 
@@ -71,10 +76,12 @@ class Oracles:
             acts_on=self._acts_on,
         )
         self.raft = RaftOracle(report)
+        self.quorum = QuorumOracle(report, len(world.controllers))
         self.doors = DoorOracle(report)
         self.groups = GroupOracle(report)
         self.promises = PromiseOracle(report)
         self.replicas = ReplicaOracle(self.logs, report)
+        self.compactions = CompactionOracle(report, self._begin_of_file, self._context_of_cleaning)
         self.departures = DepartureOracle(report, lambda: self.metadata.image)
         self.hosted: set[tuple[int, int, TopicIdPartition]] = set()
         self.decay: set[tuple[int, TopicIdPartition]] = set()
@@ -87,6 +94,9 @@ class Oracles:
         self._seen: dict[Partition, tuple[object, ...]] = {}
         self._sends_taken = self._owned_taken = self._failures_taken = 0
         self._unresolved: list[Send] = []
+        self.unclean_elections: dict[
+            TopicIdPartition, float
+        ] = {}  # when anybody last led under what an unclean election ended
         self._steps = 0
         self._image_seen: MetadataImage | None = None
         self._hooks = listen(self)
@@ -151,7 +161,7 @@ class Oracles:
             send
             for send in ledger.sends
             if send.place == (name, state.partition)
-            and (send.acked_s is None or send.acked_s > since_s)
+            and (send.acked_s is None or (send.acked_s > since_s and self._is_promised(partition, send.acked_s)))
             and self.metadata.topic_id(name, send.sent_s, send.acked_s or self.now_s) == state.topic_id
         ]
         polls = [
@@ -159,9 +169,13 @@ class Oracles:
             for poll in ledger.polls
             if poll.place == (name, state.partition)
             and poll.at_s > since_s
+            and self._is_promised(partition, poll.at_s)
             and self.metadata.topic_id(name, poll.at_s - 60, poll.at_s) == state.topic_id
         ]
-        self.promises.partition(f"{name}-{state.partition}", leaders, sends, polls, compacted=compacted)
+        unknown = {send.key for send in ledger.sends if send.value is None and send.acked_s is None and not send.failed}
+        self.promises.partition(
+            f"{name}-{state.partition}", leaders, sends, polls, compacted=compacted, maybe_deleted=unknown
+        )
 
     def _whole_log(self, node: BrokerNode, partition: TopicIdPartition) -> WholeLog | None:
         replica = next((each for each in replicas(node) if each.topic_id_partition == partition), None)
@@ -197,6 +211,8 @@ class Oracles:
             if leader is not None:
                 committed = self.metadata.image.partition(*partition.topic_id_partition)
                 self.replicas.leads(leader.state, committed, str(partition))
+                if committed is not None and committed.leader_epoch > leader.state.leader_epoch:
+                    self._is_deposed(partition.topic_id_partition)
             now = (partition.high_watermark, log.log_end_offset, partition.leader_epoch, leader, partition.failure)
             before = self._seen.get(partition)
             if before == now:
@@ -243,8 +259,11 @@ class Oracles:
                     waiting.append(send)
             elif send.strong and send.offset is not None:
                 topic_id = self.metadata.topic_id(send.place.topic, send.sent_s, send.acked_s)
-                if topic_id is not None:
-                    self.commits.acked(TopicIdPartition(topic_id, send.place.partition), send.offset, send.producer)
+                if topic_id is None:
+                    continue
+                partition = TopicIdPartition(topic_id, send.place.partition)
+                if self._is_promised(partition, send.acked_s):
+                    self.commits.acked(partition, send.offset, send.producer)
         self._unresolved = waiting
         self.groups.owned(ledger.owned[self._owned_taken :])
         self._owned_taken = len(ledger.owned)
@@ -271,6 +290,16 @@ class Oracles:
                         self.groups.assigned(group_id, state.group_epoch, members)
 
     # --- what the ears tell ----------------------------------------------------------------------------------
+
+    def _is_deposed(self, partition: TopicIdPartition) -> None:
+        """A leader goes on under an epoch that is over, and does not know it. After an unclean election what it says
+        is worth nothing: nobody else need have it, not even what its own ISR had."""
+        if partition in self.unclean_elections:
+            self.unclean_elections[partition] = self.now_s
+
+    def _is_promised(self, partition: TopicIdPartition, at_s: float) -> bool:
+        """What a client was told then binds: no leader that an unclean election has deposed can have said it."""
+        return at_s > self.unclean_elections.get(partition, float("-inf")) + _LATE_S
 
     def starts(self, node: Node) -> None:
         """A process is about to start."""
@@ -325,12 +354,16 @@ class Oracles:
             leader_id = None
         if restarted:
             self.log_oracle.restarted(process.broker_id, partition, log.log_end_offset, leader_id, leader_start)
+            self.compactions.forget(process.broker_id, partition)
             self.decay.discard((process.broker_id, partition))
             self.logs.of(process.broker_id, partition).intact = True
         else:
             self.log_oracle.truncated(
                 process.broker_id, partition, log.log_end_offset, leader_id, leader_start, asked=offset
             )
+            if self.compactions.was_cleaned(process.broker_id, partition) and not damaged:
+                present = offsets_by_key(process, log)
+                self.compactions.truncated(process.broker_id, partition, log.log_end_offset, present)
             latest = log.epoch_cache.latest_start_offset
             if latest is not None and latest >= log.log_end_offset:
                 self.findings.report(
@@ -356,6 +389,20 @@ class Oracles:
         )
         self.replicas.check_producers(broker_id, partition, log)
 
+    def _begin_of_file(self, path: str, size: int) -> bytes:
+        return bytes(self._current_broker().disk.files[path].data[:size])
+
+    def _context_of_cleaning(self, directory: str) -> Context | None:
+        node = self._current_broker()
+        replica = next((each for each in replicas(node) if each.log.directory == directory), None)
+        if replica is None or (node.broker_id, replica.topic_id_partition) in self.decay:
+            return None
+        key = replica.topic_id_partition
+        committed = self.commits.of(key)
+        known = not committed.given_up and committed.promised_since_s < 0
+        later = offsets_by_key(node, replica.log)
+        return node.broker_id, key, later, committed.end_offset if known else None
+
     def log_missing(self, node: BrokerNode, partition: TopicIdPartition, known: ReplicaLog) -> None:
         """A broker started without a log that it had."""
         gone = partition.topic_id in self.metadata.removed or (node.broker_id, partition) in self.metadata.unassigned
@@ -364,6 +411,7 @@ class Oracles:
                 24, f"broker {node.broker_id} started without the log of {self.logs.name(partition)} that it had"
             )
         self.logs.drop(node.broker_id, partition)
+        self.compactions.forget(node.broker_id, partition)
 
     def check_offsets(self, broker_id: int, shard: GroupShard) -> None:
         """A coordinator serves, or has to at the end."""
@@ -411,6 +459,7 @@ class Oracles:
             bound = (member for member in new.eligible_leader_replicas if self.commits.is_bound(member, key, image))
             self.replicas.eligible(key, map(int, bound))
         if new.recovering and (old is None or not old.recovering):
+            self.unclean_elections[new.topic_id_partition] = self.now_s
             place = (name, new.partition)
             asked = place in self.world.ledger.unclean or image.topic_config(name).unclean_leader_election_enable
             if not asked:

@@ -1,8 +1,9 @@
-"""What a broker answers at its doors: rules 3, 4, 11, 20 and 23, at each produce and each fetch.
+"""What a broker answers at its doors: rules 3, 4, 11, 17, 20 and 23, at each produce and each fetch.
 
 3   an ack under acks=all is given for what is committed
 4   nobody is given a record at or past the high watermark
 11  a request of another leader epoch is refused
+17  a producer id is given once
 20  nothing is served before the broker acts on its own registration
 23  the last stable offset is not past the high watermark
 """
@@ -32,6 +33,7 @@ class DoorOracle:
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._producer_ids: dict[int, int] = {}  # and the broker that gave each
 
     def read(self, served: Served) -> None:
         """Records, or none, for a consumer."""
@@ -56,6 +58,13 @@ class DoorOracle:
                 f"broker {broker_id} carried out a {what} of {name} for leader epoch {asked}; its own is "
                 f"{leader_epoch}",
             )
+
+    def gave_producer_id(self, broker_id: int, producer_id: int) -> None:
+        """To a producer that had none."""
+        first = self._producer_ids.get(producer_id)
+        if first is not None:
+            self._report(17, f"broker {broker_id} gave out producer id {producer_id}, which broker {first} gave before")
+        self._producer_ids[producer_id] = broker_id
 
     def served(self, broker_id: int, broker_epoch: int, acts_on: int) -> None:
         """Something was served by a process that was registered under `broker_epoch` when it began, and acts on the

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from klamm.proto.identifiers import TopicPartition
 from simulator.ledger import Owned, Place
@@ -31,6 +32,7 @@ class GroupOracle:
         self._tries: dict[tuple[str, TopicPartition], list[CommitTry]] = {}
         self._shards: dict[str, int] = {}  # the partition of __consumer_offsets, by group
         self._owners: dict[tuple[str, int, Place], str] = {}
+        self._handed_in: WeakKeyDictionary[object, set[int]] = WeakKeyDictionary()
 
     # --- rule 21 ---------------------------------------------------------------------------------------------
 
@@ -92,6 +94,22 @@ class GroupOracle:
                         f"{place.topic}-{place.partition} belongs to {other} and to {entry.consumer} in generation "
                         f"{entry.generation} of group {entry.group}",
                     )
+
+    def took(self, what: str, group: str, asked: int, generation: int, *, member: str, is_member: bool) -> None:
+        """A coordinator carried out a member's request of generation `asked`, its own being `generation`."""
+        if asked != generation or not is_member:
+            self._report(
+                21 if what == "commit" else 22,
+                f"a {what} of {member} in generation {asked} of group {group} was accepted, where generation "
+                f"{generation} {'runs' if is_member else 'has no such member'}",
+            )
+
+    def handed_in(self, coordinator: object, group: str, generation: int) -> None:
+        """A coordinator's group is about to write down an assignment."""
+        known = self._handed_in.setdefault(coordinator, set())
+        if generation in known:
+            self._report(22, f"generation {generation} of group {group} gets a second assignment")
+        known.add(generation)
 
     def assigned(self, group: str, generation: int, members: Mapping[str, Iterable[TopicPartition]]) -> None:
         """What a coordinator has given to its members, what they have still to give back included."""

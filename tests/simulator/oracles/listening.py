@@ -6,19 +6,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.fake_file_system import FakeFileSystem
+from klamm.broker.groups.classic_group import ClassicGroup
 from klamm.broker.groups.coordinator import GroupCoordinator
+from klamm.broker.groups.group import Effects, GroupRecord, Reply, Ticket
 from klamm.broker.groups.group_log import PartitionGroupLog
+from klamm.broker.groups.group_request import HeartbeatRequest, OffsetCommitRequest, SyncRequest
 from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC
+from klamm.broker.groups.pending_append import AssignmentAppend, PendingAppend
+from klamm.broker.groups.rebalance import Rebalance
 from klamm.broker.groups.shard import GroupShard
 from klamm.broker.groups.shard_offsets import ShardOffsets
 from klamm.broker.leader_replica import LeaderReplica
 from klamm.broker.log.log_manager import LogManager
 from klamm.broker.log.partition_log import PartitionLog
 from klamm.broker.partition import Partition
+from klamm.broker.producer_ids import ProducerIds
 from klamm.broker.replica_manager import ReplicaManager
 from klamm.controller.state_machine import MetadataStateMachine
 from klamm.proto.errors import ErrorCode
-from klamm.proto.identifiers import TopicIdPartition, TopicPartition
+from klamm.proto.identifiers import ProducerId, TopicIdPartition, TopicPartition
 from klamm.proto.record_batch import batches, parse_header
 from simulator.oracles.door_oracle import Served
 from simulator.oracles.hooks import Hooks
@@ -78,6 +84,7 @@ class _Controllers:
         self._oracles = oracles
         hooks.around(MetadataStateMachine, "apply", self._apply)
         hooks.after(MetadataStateMachine, "restore", self._restored)
+        oracles.quorum.listen(hooks)
 
     def _apply(
         self, apply: Callable[..., bytes], machine: MetadataStateMachine, command: bytes, index: int, term: int
@@ -108,6 +115,7 @@ class _Logs:
         hooks.after(PartitionLog, "update_config", self._configured)
         hooks.after(LogManager, "_load", self._loaded)
         hooks.around(LogManager, "delete", self._delete)
+        oracles.compactions.listen(hooks)
 
     @staticmethod
     def _key(log: PartitionLog) -> TopicIdPartition:
@@ -188,6 +196,7 @@ class _Logs:
             why = "is still its replica" if not gone else "was never its to serve since it started"
             oracles.findings.report(24, f"broker {broker_id} deleted the log of {name} ({partition}), which {why}")
         oracles.logs.drop(broker_id, partition)
+        oracles.compactions.forget(broker_id, partition)
 
 
 class _Replicas:
@@ -223,6 +232,12 @@ class _Doors:
         self._oracles = oracles
         hooks.after(ReplicaManager, "append", self._appended)
         hooks.after(ReplicaManager, "read", self._read)
+        hooks.around(ProducerIds, "next_id", self._next_id)
+
+    async def _next_id(self, next_id: Callable[..., Any], ids: ProducerIds) -> ProducerId:
+        producer_id: ProducerId = await next_id(ids)
+        self._oracles.doors.gave_producer_id(current_node_id(), producer_id)
+        return producer_id
 
     def _serves(self, broker_id: int) -> None:
         node = self._oracles.world.brokers[broker_id]
@@ -256,6 +271,10 @@ class _Doors:
             partition = manager.get(request.topic, request.partition)
             if outcome.error is ErrorCode.NONE and partition is not None and outcome.base_offset is not None:
                 last_offset = outcome.base_offset + parse_header(request.records).last_offset_delta
+                if partition.topic_id_partition in self._oracles.unclean_elections:
+                    committed = self._oracles.metadata.image.partition(*partition.topic_id_partition)
+                    if committed is not None and committed.leader_epoch != partition.leader_epoch:
+                        continue  # it does not know yet that it was deposed, and has all of its old ISR
                 whom = f"a producer at broker {manager._partitions.broker_id}"
                 self._oracles.commits.acked(partition.topic_id_partition, last_offset, whom)
 
@@ -289,6 +308,10 @@ class _Groups:
         hooks.around(GroupCoordinator, "commit_offsets", self._commit)
         hooks.after(GroupShard, "activate", self._activated)
         hooks.after(ShardOffsets, "topics_deleted", self._topics_deleted)
+        hooks.after(ClassicGroup, "heartbeat", self._beat)
+        hooks.after(ClassicGroup, "check_offset_commit", self._may_commit)
+        hooks.around(ClassicGroup, "sync", self._sync)
+        hooks.around(Rebalance, "append", self._group_writes)
 
     async def _commit(self, commit: Callable[..., Any], coordinator: GroupCoordinator, request: Any) -> Any:
         groups, shard = self._oracles.groups, coordinator._topic.partition_of(request.group_id)
@@ -318,6 +341,34 @@ class _Groups:
                 f"broker {current_node_id()} acked an offset commit as the coordinator of {shard} in leader epoch "
                 f"{shard.log.leader_epoch}; it leads in epoch {leads_in}",
             )
+
+    def _beat(self, error: ErrorCode, group: ClassicGroup, request: HeartbeatRequest, _: int) -> None:
+        if error in (ErrorCode.NONE, ErrorCode.REBALANCE_IN_PROGRESS):
+            self._took("heartbeat", group, request.generation_id, request.member_id)
+
+    def _may_commit(self, error: ErrorCode, group: ClassicGroup, request: OffsetCommitRequest, _: int) -> None:
+        if error is ErrorCode.NONE and request.generation_or_member_epoch >= 0:
+            self._took("commit", group, request.generation_or_member_epoch, request.member_id)
+
+    def _sync(
+        self, sync: Callable[..., Effects], group: ClassicGroup, request: SyncRequest, ticket: Ticket, now_ms: int
+    ) -> Effects:
+        effects = sync(group, request, ticket, now_ms)
+        answers = [each.answer for each in effects if isinstance(each, Reply) and each.ticket == ticket]
+        if all(answer.error is ErrorCode.NONE for answer in answers):
+            self._took("sync", group, request.generation_id, request.member_id)
+        return effects
+
+    def _took(self, what: str, group: ClassicGroup, asked: int, member: str) -> None:
+        known = member in group._rebalance.members
+        self._oracles.groups.took(what, group.group_id, asked, group.generation_id, member=member, is_member=known)
+
+    def _group_writes(
+        self, append: Callable[..., None], rebalance: Rebalance, record: GroupRecord, pending: PendingAppend
+    ) -> None:
+        if isinstance(pending, AssignmentAppend):
+            self._oracles.groups.handed_in(rebalance, rebalance.group_id, rebalance.generation_id)
+        append(rebalance, record, pending)
 
     def _activated(self, _: None, shard: GroupShard, *__: Any) -> None:
         if shard.log.leads() and shard.log.high_watermark() < shard.log.log_end_offset():

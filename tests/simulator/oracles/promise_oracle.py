@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from simulator.ledger import Poll, Send
@@ -60,14 +60,32 @@ class PromiseOracle:
                 return
 
     def partition(
-        self, name: str, log: WholeLog, sends: Iterable[Send], polls: Iterable[Poll], *, compacted: bool
+        self,
+        name: str,
+        log: WholeLog,
+        sends: Sequence[Send],
+        polls: Sequence[Poll],
+        *,
+        compacted: bool,
+        maybe_deleted: Container[bytes | None] = (),
     ) -> None:
-        """What the clients were told of one partition, as far as it is promised."""
+        """What the clients were told of one partition, as far as it is promised. Tombstones of the keys in
+        `maybe_deleted` may have been there too: nobody was told what became of them."""
         newest: dict[bytes | None, int] = {}
         places: dict[bytes | None, list[int]] = {}
         for offset, record in log.records.items():
             newest[record.key] = max(offset, newest.get(record.key, -1))
-            places.setdefault(record.value, []).append(offset)
+            if record.value is not None:
+                places.setdefault(record.value, []).append(offset)
+        # A tombstone and what it deletes may both be gone: that is what it is for.
+        for key, offset in [
+            *((send.key, send.offset) for send in sends if send.value is None and send.offset is not None),
+            *((poll.key, poll.offset) for poll in polls if poll.value is None),
+        ]:
+            newest[key] = max(offset + 1, newest.get(key, -1))
+        for send in sends:
+            if send.key in maybe_deleted:
+                newest[send.key] = log.end_offset
         for send in sends:
             self._check_send(name, log, send, places.get(send.value, []), newest, compacted=compacted)
         for poll in polls:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.fake_file_system import FakeFileSystem
+from klamm.broker.log.partition_log import PartitionLog
 from klamm.broker.partition import Partition
 from klamm.broker.server import BrokerServer
 from klamm.proto.errors import CorruptRecordError
@@ -112,6 +113,16 @@ def batches_on_disk(disk: FakeFileSystem, folder: str, end_offset: int, report: 
         if report is not None:
             end = found[-1].next_offset if found else 0
             report(18, f"the log in {folder} was opened with a damaged batch behind offset {end}: {error}")
+    return found
+
+
+def offsets_by_key(node: BrokerNode, log: PartitionLog) -> dict[bytes | None, list[int]]:
+    """Where the records of each key are, on a broker's disk. :raises CorruptRecordError: as `batches_on_disk`."""
+    found: dict[bytes | None, list[int]] = {}
+    for _, data in _on_disk(node.disk, log.directory):
+        for record in read_batch(data):
+            if log.log_start_offset <= record.offset < log.log_end_offset:
+                found.setdefault(record.key, []).append(record.offset)
     return found
 
 
