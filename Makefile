@@ -74,7 +74,7 @@ bench: dev  ## benchmarks, as a table
 	$(BIN)/python tests/benchmarks/run.py
 
 bench-compare: dev  ## Klamm beside Apache Kafka: ROWS="1 5 6" for some rows, ROUNDS=5, SCALE=0.1 for a quick look; writes docs/
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.compare --rows "$(ROWS)" --rounds $(or $(ROUNDS),5) \
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.compare --rows "$(ROWS)" $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  --scale $(or $(SCALE),1) --publish
 
 chaos: dev  ## faults on a cluster of real processes for MINUTES (as root each node has a host of its own), with a verdict

@@ -34,7 +34,7 @@ STYLE: Final = (
 )
 BAR: Final = 16
 LINE: Final = 24
-LABELS: Final = 400
+LABELS: Final = 430
 WIDTH: Final = 900
 PANEL_WIDTH: Final = 300
 PANEL_HEIGHT: Final = 240
@@ -79,7 +79,7 @@ def bars_of(stored: Mapping[str, RowResult]) -> Iterator[Bar]:
         for figure, samples in (stored[row.key].figures if row.key in stored else {}).items():
             compared = Comparison.of(figure, samples, row.goal_of(figure))
             if compared.ratio and compared.goal is not None:
-                label, at_most = f"{row.key} {_short(row.title)}: {figure}", compared.goal.at_most
+                label, at_most = f"{row.key} {row.title}: {figure}", compared.goal.at_most
                 ratio, goal = compared.ratio, compared.goal.ratio
                 yield Bar(label, 1 / ratio if at_most else ratio, 1 / goal if at_most else goal)
 
@@ -146,7 +146,7 @@ def _panel(panel: Panel) -> Iterator[str]:
         return bottom - (bottom - top) * value / most
 
     yield _text((left + right) / 2, 15, panel.title, "middle")
-    for mark in (0.0, most / 2.1, most / 1.05):
+    for mark in _even_marks(most):
         yield _line(left, y(mark), right, y(mark), "axis" if mark == 0 else "grid")
         yield _text(left - 5, y(mark) + 4, number(mark), "end")
     for position in positions:
@@ -164,12 +164,18 @@ def _marks(low: float, high: float) -> list[float]:
     return [step * 10.0**power for power in decades for step in (1, 2, 5) if low <= step * 10.0**power <= high]
 
 
+def _even_marks(most: float) -> list[float]:
+    """From 0, two to five round numbers."""
+    step = 10.0 ** math.floor(math.log10(most))
+    while most / step < 2:
+        step /= 2 if step / 10.0 ** math.floor(math.log10(step)) in (1, 2) else 2.5
+    while most / step > 5:
+        step *= 2
+    return [step * place for place in range(math.floor(most / step) + 1)]
+
+
 def _position(figure: str) -> int:
     return int(figure.split()[0].replace(",", ""))
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= 42 else title.partition(",")[0]
 
 
 def _text(x: float, y: float, what: str, kind: str = "") -> str:

@@ -48,30 +48,25 @@ class Driver:
         machine = environment()
         self.results = {row.key: RowResult(now, scale, machine) for row in self._rows}
 
-    def run(self, rounds: int, on_round: Callable[[], None]) -> None:
-        """So many rounds of all rows."""
+    def run(self, rounds: int | None, on_round: Callable[[], None]) -> None:
+        """So many rounds of all rows, or as many as each has by default."""
         _allow_many_files()
-        for number in range(rounds):
-            for group in self._groups():
+        rounds_of = {row.key: rounds or row.rounds for row in self._rows}
+        rounds_max = max(rounds_of.values())
+        for number in range(rounds_max):
+            rows = [row for row in self._rows if number < rounds_of[row.key]]
+            for group in _groups(rows):
                 for system in self._systems:
-                    _tell(f"round {number + 1} of {rounds}: {system}, rows {' '.join(row.key for row in group)}")
+                    _tell(f"round {number + 1} of {rounds_max}: {system}, rows {' '.join(row.key for row in group)}")
                     self._run_group(system, group)
-            for result in self.results.values():
-                result.rounds += 1
+            for row in rows:
+                self.results[row.key].rounds += 1
             on_round()
 
     @property
     def failed(self) -> bool:
         """True if a row went wrong anywhere."""
         return any(result.errors for result in self.results.values())
-
-    def _groups(self) -> list[list[Row]]:
-        """Rows that may share a cluster."""
-        shared: dict[int, list[Row]] = {}
-        for row in self._rows:
-            if not row.alone:
-                shared.setdefault(row.brokers, []).append(row)
-        return [*shared.values(), *([row] for row in self._rows if row.alone)]
 
     def _run_group(self, system: str, group: Sequence[Row]) -> None:
         """A failed row may leave a broken cluster: those after it get another."""
@@ -137,6 +132,15 @@ class Driver:
         told = f"{cluster.name}: {type(error).__name__}: {error}"
         _tell(f"row {row.key} FAILED: {told}")
         self.results[row.key].errors.append(told)
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that may share a cluster."""
+    shared: dict[int, list[Row]] = {}
+    for row in rows:
+        if not row.alone:
+            shared.setdefault(row.brokers, []).append(row)
+    return [*shared.values(), *([row] for row in rows if row.alone)]
 
 
 def _allow_many_files() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from .charts import draw
-from .results import Comparison, RowResult, Spread
+from .results import Comparison, RowResult, Spread, number
 from .row import Row
 from .systems import KAFKA, KLAMM
 from .table import ROWS
@@ -21,7 +21,7 @@ each round. Everything runs on one machine, over loopback, log folders on one di
 controllers beside 3 brokers, or 1 beside 1. Apache Kafka runs in KRaft mode from its published jars, with the settings
 of its config/server.properties, a heap of 1 GB and the collector of its start script; each node is broker and
 controller, which is kinder to it than to give controllers processes of their own. Its own log, the log of the collector
-and JMX are off. Before the first row that measures throughput or latency, a cluster is warmed up with 200,000 records
+and JMX are off. Before the first row that measures throughput or latency, a cluster is warmed up with 100,000 records
 of 100 B and as many of 1 KB, which are also read."""
 TITLE: Final = """# Performance
 
@@ -67,7 +67,7 @@ def cells(row: Row, result: RowResult) -> Iterator[tuple[str, ...]]:
             row.unit,
             _side(compared.klamm, KLAMM, result),
             _side(compared.kafka, KAFKA, result),
-            "" if compared.ratio is None else f"{compared.ratio:.2f}",
+            "" if compared.ratio is None else number(compared.ratio),
             str(compared.goal or ""),
             compared.verdict,
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .rows_cost import Traffic
 
 PARTITIONS: Final = 6
-WARM_UP_RECORDS: Final = 200_000
+WARM_UP_RECORDS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,8 @@ class Row:
     alone: bool = False
     """True if it needs a cluster that no other row has used."""
     needs_warmth: bool = True
+    rounds: int = 5
+    """How often, unless it is said how often."""
     systems: tuple[str, ...] = (KLAMM, KAFKA)
     goals: Mapping[str, Goal | None] = field(default_factory=dict)
     """For figures that differ from `goal`."""

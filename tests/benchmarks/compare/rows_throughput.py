@@ -11,16 +11,16 @@ from .row import PARTITIONS, Sample, Work
 KILOBYTE: Final = 1000
 MANY_PARTITIONS: Final = (1, 10, 100, 1000)
 MANY_CLIENTS: Final = (1, 10, 100)
-CURVE_RECORDS: Final = 100_000
-REPLICATED_CURVE_RECORDS: Final = 60_000
+CURVE_RECORDS: Final = 60_000
+REPLICATED_CURVE_RECORDS: Final = 40_000
 
 
 def produce(work: Work) -> Iterator[Sample]:
     """One broker, a topic of 6 partitions. One confluent-kafka producer in a process of its own, its defaults but
-    acks=1, sends 1,000,000 records of 100 B, then 300,000 of 1 KB, to one partition after the other, 20,000 records
+    acks=1, sends 600,000 records of 100 B, then 200,000 of 1 KB, to one partition after the other, 20,000 records
     each. Time is from the first record to the last ack; before, one record opens the connection. At the end the
     partitions' end offsets must add up to what was sent."""
-    for size, records, name in ((100, 1_000_000, "100 B"), (KILOBYTE, 300_000, "1 KB")):
+    for size, records, name in ((100, 600_000, "100 B"), (KILOBYTE, 200_000, "1 KB")):
         topic, count = work.topic(), work.count(records)
         yield Sample(name, loads.produce(work.servers, topic, count, PARTITIONS, size, "1"))
 
@@ -34,11 +34,11 @@ def produce_replicated(work: Work) -> Iterator[Sample]:
 
 
 def consume(work: Work) -> Iterator[Sample]:
-    """One broker, a topic of 6 partitions that has just been written: 400,000 records of 1 KB, so they are in the page
+    """One broker, a topic of 6 partitions that has just been written: 300,000 records of 1 KB, so they are in the page
     cache. confluent-kafka consumers with their defaults, assigned to all partitions from the beginning: one process,
     then three that have two partitions each and are let go together. Time is from the first assignment to the last
     record; all records must arrive."""
-    topic, count = work.topic(), work.count(400_000)
+    topic, count = work.topic(), work.count(300_000)
     loads.produce(work.servers, topic, count, PARTITIONS, KILOBYTE, "1")
     for consumers, name in ((1, "1 consumer"), (3, "3 consumers")):
         yield Sample(name, loads.consume(work.servers, topic, count + 1, PARTITIONS, processes=consumers))
@@ -48,18 +48,18 @@ def consume(work: Work) -> Iterator[Sample]:
 
 
 def produce_to_many_partitions(work: Work) -> Iterator[Sample]:
-    """As row 1, 100,000 records of 1 KB, to topics of 1, 10, 100 and 1,000 partitions; where 20,000 records for each
+    """As row 1, 60,000 records of 1 KB, to topics of 1, 10, 100 and 1,000 partitions; where 20,000 records for each
     partition are more than there are, each gets its share of them in one go."""
     yield from _partition_curve(work, 1, "1", CURVE_RECORDS)
 
 
 def produce_replicated_to_many_partitions(work: Work) -> Iterator[Sample]:
-    """As row 2, 60,000 records of 1 KB, to topics of 1, 10, 100 and 1,000 partitions, as in the curve of row 1."""
+    """As row 2, 40,000 records of 1 KB, to topics of 1, 10, 100 and 1,000 partitions, as in the curve of row 1."""
     yield from _partition_curve(work, 3, "all", REPLICATED_CURVE_RECORDS)
 
 
 def consume_from_many_partitions(work: Work) -> Iterator[Sample]:
-    """As row 3 with one consumer: 100,000 records of 1 KB from topics of 1, 10, 100 and 1,000 partitions."""
+    """As row 3 with one consumer: 60,000 records of 1 KB from topics of 1, 10, 100 and 1,000 partitions."""
     count = work.count(CURVE_RECORDS)
     for partitions in MANY_PARTITIONS:
         topic = work.topic(partitions)
@@ -69,18 +69,18 @@ def consume_from_many_partitions(work: Work) -> Iterator[Sample]:
 
 
 def produce_over_many_connections(work: Work) -> Iterator[Sample]:
-    """As row 1, 100,000 records of 1 KB, by 1, 10 and 100 confluent-kafka producers in one process, each with
+    """As row 1, 60,000 records of 1 KB, by 1, 10 and 100 confluent-kafka producers in one process, each with
     connections of its own, that take turns after each 1,000 records."""
     yield from _connection_curve(work, 1, "1", CURVE_RECORDS)
 
 
 def produce_replicated_over_many_connections(work: Work) -> Iterator[Sample]:
-    """As row 2, 60,000 records of 1 KB, by 1, 10 and 100 producers as in the curve of row 1."""
+    """As row 2, 40,000 records of 1 KB, by 1, 10 and 100 producers as in the curve of row 1."""
     yield from _connection_curve(work, 3, "all", REPLICATED_CURVE_RECORDS)
 
 
 def consume_over_many_connections(work: Work) -> Iterator[Sample]:
-    """As row 3: 100,000 records of 1 KB in 100 partitions, read by 1, 10 and 100 consumers in one process, each with
+    """As row 3: 60,000 records of 1 KB in 100 partitions, read by 1, 10 and 100 consumers in one process, each with
     connections of its own and an equal share of the partitions."""
     count, partitions = work.count(CURVE_RECORDS), max(MANY_CLIENTS)
     topic = work.topic(partitions)

@@ -14,7 +14,8 @@ from .topic_creation import create_first
 
 LATENCY_CLIENT: Final = loads.BENCHMARKS / "compare" / "latency_client.py"
 RATE: Final = 1000
-KILLS_PER_ROUND: Final = 2
+LEADER_KILLS: Final = 2
+CONTROLLER_KILLS: Final = 1
 
 
 def latency(work: Work) -> Iterator[Sample]:
@@ -41,9 +42,9 @@ def latency(work: Work) -> Iterator[Sample]:
 
 def one_record_requests(work: Work) -> Iterator[Sample]:
     """One broker. Produce requests (version 9, acks=1) with one record of 100 B each, written to plain sockets: 1 in
-    flight on one connection (10,000 requests), and 32 in flight over 4 connections (40,000 requests). Time is from the
+    flight on one connection (6,000 requests), and 32 in flight over 4 connections (30,000 requests). Time is from the
     first request to the last answer; at the end as many records must be there."""
-    for connections, in_flight, requests in ((1, 1, 10_000), (4, 32, 40_000)):
+    for connections, in_flight, requests in ((1, 1, 6_000), (4, 32, 30_000)):
         topic, count = work.topic(connections), work.count(requests)
         arguments = (work.servers, topic, count, connections, in_flight)
         (seconds,) = loads.run(loads.ONE_RECORD_REQUESTS, *arguments)
@@ -66,7 +67,7 @@ def leader_failover(work: Work) -> Iterator[Sample]:
     Twice each round. Every acked record must be there in the end."""
     topic, admin, acked = work.topic(3, 3), loads.admin(work.servers), [0, 0, 0]
     producer = Producer({"bootstrap.servers": work.servers, "acks": "all", **loads.IMPATIENT})
-    for _ in range(KILLS_PER_ROUND):
+    for _ in range(LEADER_KILLS):
         _await_whole(work, topic, 3)
         for number in range(3):
             loads.acked_record(producer, topic, number)
@@ -90,9 +91,9 @@ def controller_failover(work: Work) -> Iterator[Sample]:
     """Three brokers with default settings. kill -9 of the active controller; from then on each 100 ms a request to each
     broker that lives to create one more topic (1 partition, 1 replica), over plain sockets, each waiting for its
     answer: time from the kill to the first that succeeds. Kafka's active controller is a broker, too; the others may
-    create topics nonetheless. Then the node comes back. Twice each round."""
+    create topics nonetheless. Then the node comes back. Once each round."""
     topic = work.topic(3, 3)
-    for number in range(KILLS_PER_ROUND):
+    for number in range(CONTROLLER_KILLS):
         _await_whole(work, topic, 3)
         active = work.cluster.active_controller()
         living = [address for broker, address in work.cluster.addresses.items() if broker != active]
