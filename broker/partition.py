@@ -313,7 +313,8 @@ class Partition:
     def _append(self, records: bytes, answer: LeaderAnswer, *, gaps: bool) -> None:
         log = self.log
         if records:
-            log.append_as_follower(records, now_ms=self.host.clock.wall_ms(), gaps=gaps)
+            now_ms = self.host.clock.wall_ms()
+            log.append_as_follower(records, now_ms=now_ms, gaps=gaps, high_watermark=answer.high_watermark)
             self.failure = None
         before = self.high_watermark
         self.high_watermark = follower_high_watermark(before, answer.high_watermark, log.log_end_offset)

@@ -178,7 +178,6 @@ class LogCleaner:
         self._running = (log, cleaning)
         needed = [segment for _, segment in parts]
         try:
-            log.offset_gaps.allow()
             keys_max = self._config.dedupe_buffer_size // BYTES_PER_KEY
             offsets = await _to_the_end(
                 asyncio.to_thread(
@@ -190,7 +189,7 @@ class LogCleaner:
             totals: list[CleanedBytes] = []
             # Once, for it takes its time: what producers send from now on is no concern of this cleaning.
             producer_batches = log.producer_states.last_offsets()
-            log.cleaned_by = Offset(max(log.cleaned_by, log.cleaned_to, offsets.end_offset))
+            log.will_be_cleaned_by(Offset(offsets.end_offset))
             for group in group_segments(wanted, log.config):
                 needed = group
                 run = [of_segment[segment] for segment in group]

@@ -98,7 +98,8 @@ class PartitionLog:
         self.closed = False
         self.truncations = 0  # how often batches were cut off: whoever works on the side looks whether it has changed
         self.cleaned_to = Offset(0)
-        self.cleaned_by = Offset(0)  # what was left out was so for the sake of records below this offset
+        # What was left out was so for the sake of records below this offset.
+        self.cleaned_by = Offset(min(parts.gaps.cleaned_by, parts.log_end_offset))
         self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
         self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
         self.on_failure: Callable[[], None] | None = None  # nobody knows any more what of it is on the disk
@@ -198,9 +199,16 @@ class PartitionLog:
         self._advance_to(last_offset + 1)
         return AppendedBatch(base_offset, Offset(last_offset), False, now_ms if log_append_time else None)
 
-    def append_as_follower(self, records: bytes | memoryview, *, now_ms: int = 0, gaps: bool = False) -> None:
+    def append_as_follower(
+        self,
+        records: bytes | memoryview,
+        *,
+        now_ms: int = 0,
+        gaps: bool = False,
+        high_watermark: int = 0,
+    ) -> None:
         """Appends batches as the leader wrote them. Each is checked whole before the first byte is written. `gaps`:
-        the leader's log was compacted, so offsets may be missing.
+        the leader's log was compacted, so offsets may be missing, for the sake of others below its `high_watermark`.
 
         An epoch is taken to begin where the batch before its first one ends. If there is a gap it may have begun
         later; but who asks where the one before it ends must not be told that it may keep what it has in the gap.
@@ -229,8 +237,8 @@ class PartitionLog:
         begin = end = 0
         run: list[RecordBatchHeader] = []
         try:
-            if has_gap:
-                self._gaps.allow()
+            if has_gap or (gaps and any(map(_lacks_records, headers))):
+                self.will_be_cleaned_by(Offset(max(high_watermark, headers[-1].next_offset)))
             for header in headers:
                 size, pending = header.size_bytes, end - begin
                 segment = self._segments.active
@@ -368,6 +376,15 @@ class PartitionLog:
         return None if newest < 0 else self.offset_for_timestamp(newest)
 
     # -- truncate and delete
+
+    def will_be_cleaned_by(self, offset: Offset) -> None:
+        """Records may be left out from now on for the sake of others below `offset`; on the disk before they are, for
+        a process that is killed comes back with less than it had cleaned in its checkpoint. Blocks.
+
+        :raises OSError: the disk failed.
+        """
+        self._gaps.allow(offset)
+        self.cleaned_by = Offset(max(self.cleaned_by, self.cleaned_to, offset))
 
     def is_whole_below(self, offset: Offset) -> bool:
         """False if records below `offset` may be missing for the sake of others from there on, as these replaced them.
@@ -575,3 +592,8 @@ class PartitionLog:
         self._old_segments.abandon()
         for segment in self._segments:
             segment.close_file()
+
+
+def _lacks_records(header: RecordBatchHeader) -> bool:
+    """True where compaction has left less of a batch than its offsets say."""
+    return header.record_count <= header.last_offset_delta

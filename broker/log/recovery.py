@@ -68,7 +68,7 @@ def create_log(
     segment.create()
     start = Offset(0)
     snapshots = ProducerSnapshots(file_system, place.directory, [])
-    gaps = OffsetGaps(file_system, place.directory, allowed=False)
+    gaps = OffsetGaps(file_system, place.directory)
     parts = LogParts(SegmentList([segment]), EpochCache(), ProducerStates(), snapshots, start, start, start, gaps)
     return PartitionLog(place.topic_partition, place.topic_id, place.directory, config, parts, file_system, pool)
 
@@ -106,7 +106,7 @@ class _Loader:
         self._epochs_known = False  # the checkpoint could be read, and so is ahead of every batch
         self._end_offset = 0
         self._is_cut = False
-        self._gaps = OffsetGaps(file_system, place.directory, allowed=False)
+        self._gaps = OffsetGaps(file_system, place.directory)
 
     def load(self, clean: bool, recovery_point: Offset, log_start_offset: Offset | None) -> LogParts:
         directory = self._place.directory
@@ -114,7 +114,8 @@ class _Loader:
         if complete_swaps(self._file_system, directory, found, self._config, self._now_ms):
             found = self._file_system.list_folder(directory)
         names = self._tidy(found)
-        self._gaps.allowed = OFFSET_GAPS in names
+        if OFFSET_GAPS in names:
+            self._gaps.load()
         segments = [self._segment(base) for base in _offsets(names, LOG_SUFFIX)]
         snapshots = ProducerSnapshots(self._file_system, directory, _offsets(names, SNAPSHOT_SUFFIX))
         self._read_epochs()

@@ -141,10 +141,10 @@ class _Logs:
         return result
 
     def _append_as_follower(
-        self, append: Callable[..., None], log: PartitionLog, records: bytes, *, now_ms: int = 0, gaps: bool = False
+        self, append: Callable[..., None], log: PartitionLog, records: bytes, *, gaps: bool = False, **named: Any
     ) -> None:
         try:
-            append(log, records, now_ms=now_ms, gaps=gaps)
+            append(log, records, gaps=gaps, **named)
         finally:
             # After an error a run of whole batches may have been appended all the same.
             end_offset = log.log_end_offset

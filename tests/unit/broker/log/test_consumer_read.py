@@ -69,7 +69,7 @@ def test_one_read_does_not_walk_through_any_number_of_segments(monkeypatch: pyte
 
 def test_bytes_that_only_look_like_an_empty_batch_stay() -> None:
     disk = CleanedDisk()
-    disk.log.offset_gaps.allow()
+    disk.log.offset_gaps.allow(0)
     append_keyed(disk.log, (b"key", b"\0\0\0\x31"))
     whole = disk.log.read(Offset(0), max_bytes=1 << 20, end_offset=disk.log.log_end_offset)
     assert read_for_consumer(disk.log, Offset(0), max_bytes=1 << 20, end_offset=disk.log.log_end_offset) == whole
