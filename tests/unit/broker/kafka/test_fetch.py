@@ -12,11 +12,13 @@ import pytest
 from harness.kafka_client import KafkaClient, part
 from harness.kafka_listener import OneBroker, one_broker, run_as_a_broker_does, soon
 from harness.kafka_rooms import versions_of
+from harness.keyed_logs import keyed_batch
 from harness.record_batches import record_batch
 from kio.schema.errors import ErrorCode
 from klamm.broker.partition import Partition
 from klamm.broker.partition_request import PartitionProduce
 from klamm.proto.identifiers import BrokerId, Offset
+from klamm.proto.record_batch import batches
 from klamm.proto.replication_pb2 import ReplicaPartitionData
 
 VERSIONS = versions_of("fetch")
@@ -402,3 +404,23 @@ def test_a_consumer_is_sent_to_a_replica_in_its_rack(tmp_path: Path, aware: bool
         assert await preferred("b", wait_ms=0) == -1
 
     run(tmp_path, test, racks=("a", "b", "c", "c"), rack_aware_fetch=aware)
+
+
+def test_an_offset_in_a_segment_that_compaction_left_empty_brings_the_next_records(tmp_path: Path) -> None:
+    """kafka-go asks for the same offset again as long as an answer holds batches, but no record."""
+
+    async def test(broker: OneBroker, client: KafkaClient) -> None:
+        await broker.create_topic("t", [1], cleanup_policy="compact", segment_bytes="100")
+        log = replica(broker).log
+        for key in (b"a", b"b", b"b", b"b", b"last"):
+            records = bytes(keyed_batch([(key, b"value")], timestamp=1_700_000_000_000))
+            [outcome] = await broker.replica_manager.produce([PartitionProduce("t", None, 0, None, records)], 1, 1000)
+            assert not outcome.error
+        await log.flush()
+        broker.log_manager._high_watermark_of = broker.replica_manager.high_watermark_of
+        assert await broker.log_manager.cleaner.clean_filthiest()
+        assert [header.record_count for segment in log.segments for _, header in segment.headers()] == [1, 0, 0, 1, 1]
+        [found] = partitions_of(await fetch(broker, client, {"t": {0: {"fetch_offset": 1}}}))
+        assert [(header.base_offset, header.record_count) for _, header in batches(found.records)] == [(3, 1)]
+
+    run(tmp_path, test)
