@@ -62,11 +62,14 @@ def test_rules_2_and_3_what_a_cleaning_leaves(
     assert Broker().cleans(*new, later=later) == rules
 
 
+@pytest.mark.parametrize("later", [{}, {GONE: [9]}])  # nothing follows, or what is not committed
 @pytest.mark.parametrize(("horizon_ms", "rules"), [(NOW_MS, []), (NOW_MS + 1, [3]), (None, [3])])
-def test_rule_3_a_tombstone_goes_when_its_time_is_over(horizon_ms: int | None, rules: list[int]) -> None:
+def test_rule_3_a_tombstone_goes_when_its_time_is_over(
+    horizon_ms: int | None, rules: list[int], later: dict[bytes, list[int]]
+) -> None:
     old = (batch(Kept(0, GONE, None), Kept(1, A, b"1"), horizon_ms=horizon_ms),)
     new = CleanBatch(0, 1, NOW_MS + RETENTION_MS, (Kept(1, A, b"1"),))
-    assert Broker().cleans(new, old=old, later={}) == rules
+    assert Broker().cleans(new, old=old, later=later) == rules
 
 
 def test_rule_3_nothing_is_said_of_commits_that_nobody_knows() -> None:

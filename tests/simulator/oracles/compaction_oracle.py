@@ -146,14 +146,15 @@ class CompactionOracle:
             return  # nothing can be compacted without a key: it goes
         successors = [offset for offset in places if offset > record.offset]
         where = f"broker {broker_id} cleaned {partition} and dropped {record}"
+        if record.value is None and batch.horizon_ms is not None and batch.horizon_ms <= now_ms:
+            expired = self._expired.setdefault((broker_id, partition), {})  # it may go, whatever comes after it
+            expired[record.key] = max(record.offset, expired.get(record.key, -1))
+            return
         if not successors:
             if record.value is not None:
                 self._report(3, f"{where}, which was the newest of its key")
-            elif batch.horizon_ms is None or batch.horizon_ms > now_ms:
-                self._report(3, f"{where}, a tombstone whose time is not over: {batch.horizon_ms}, and it is {now_ms}")
             else:
-                expired = self._expired.setdefault((broker_id, partition), {})
-                expired[record.key] = max(record.offset, expired.get(record.key, -1))
+                self._report(3, f"{where}, a tombstone whose time is not over: {batch.horizon_ms}, and it is {now_ms}")
             return
         if committed_end is not None and min(successors) >= committed_end:
             self._report(
