@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final
 
 from ..proto.identifiers import MAX_TOPIC_NAME_LENGTH, RECORD_BATCH_BYTES_MAX
@@ -337,11 +338,7 @@ class TopicConfig:
 
         A stored value that cannot be read (checked before it was stored) counts as absent.
         """
-        values = {
-            name.replace(".", "_"): _resolved(key, overrides or {}, cluster_defaults or {})
-            for name, key in TOPIC_CONFIG_KEYS.items()
-        }
-        return cls(**values)  # type: ignore[arg-type]
+        return _resolve(tuple((overrides or {}).items()), tuple((cluster_defaults or {}).items()))
 
     @property
     def compacted(self) -> bool:
@@ -363,6 +360,14 @@ class TopicConfig:
         if self.min_insync_replicas is None:
             return 2 if replication_factor >= 3 else 1
         return max(1, min(self.min_insync_replicas, replication_factor))
+
+
+@lru_cache(maxsize=1_000)
+def _resolve(overrides: tuple[tuple[str, str], ...], cluster_defaults: tuple[tuple[str, str], ...]) -> TopicConfig:
+    """Asked for with each decision about a partition; topics have few different settings."""
+    topic, cluster = dict(overrides), dict(cluster_defaults)
+    values = {name.replace(".", "_"): _resolved(key, topic, cluster) for name, key in TOPIC_CONFIG_KEYS.items()}
+    return TopicConfig(**values)  # type: ignore[arg-type]
 
 
 def _resolved(key: ConfigKey, overrides: Mapping[str, str], cluster_defaults: Mapping[str, str]) -> ConfigValue | None:
