@@ -208,7 +208,10 @@ class FakeFileSystem:
         self._step()
         if path not in self.folders:
             raise FileNotFoundError(errno.ENOENT, "no such folder", path)
-        self._durable_names[path] = {name: file for name, file in self.files.items() if _parent(name) == path}
+        start = path.rstrip("/") + "/"
+        self._durable_names[path] = {
+            name: file for name, file in self.files.items() if name.startswith(start) and "/" not in name[len(start) :]
+        }
         self._durable_folders |= {folder for folder in self.folders if folder == path or _parent(folder) == path}
 
     def status(self, path: str) -> FileStatus | None:

@@ -21,7 +21,7 @@ class DiskDiedError(BaseException):
 
 class _File:
     def __init__(self, content: bytes) -> None:
-        self.durable = bytes(content)
+        self.durable = bytearray(content)
         self.current = bytearray(content)
         self.unsynced: list[tuple[int, bytes] | int] = []  # (offset, data) written, or the size it was cut to
 
@@ -41,7 +41,22 @@ class _File:
                     kept.extend(bytes(max(0, offset + len(page) - len(kept))))
                     kept[offset : offset + len(page)] = page
                 offset, data = offset + len(page), rest
-        self.durable, self.current, self.unsynced = bytes(kept), kept, []
+        self.durable, self.current, self.unsynced = bytearray(kept), kept, []
+
+    def sync(self) -> None:
+        """What was done since the last sync is done to the platter too: a journal is long, and its tail short."""
+        for operation in self.unsynced:
+            if isinstance(operation, int):
+                del self.durable[operation:]
+            else:
+                _write(self.durable, *operation)
+        self.unsynced.clear()
+
+
+def _write(content: bytearray, offset: int, data: bytes) -> None:
+    if offset > len(content):
+        content.extend(bytes(offset - len(content)))
+    content[offset : offset + len(data)] = data
 
 
 class MemoryDisk:
@@ -72,7 +87,7 @@ class MemoryDisk:
         """Rot."""
         file = self._files[path]
         file.current[offset] ^= 0xFF
-        file.durable = bytes(file.current)
+        file.durable, file.unsynced = bytearray(file.current), []
 
     def about_to_write(self) -> bool:
         """Counts an operation; True if the process dies in it."""
@@ -125,8 +140,7 @@ class _Handle:
             end = offset + self._random.randrange(len(data) + 1)
             data = data[: max(end - end % SECTOR - offset, 0)]
         file = self._file
-        file.current.extend(bytes(max(0, offset - len(file.current))))
-        file.current[offset : offset + len(data)] = data
+        _write(file.current, offset, data)
         file.unsynced.append((offset, data))
         if dies:
             raise DiskDiedError
@@ -140,8 +154,7 @@ class _Handle:
     def sync(self) -> None:
         if self._disk.about_to_write():
             raise DiskDiedError
-        self._file.durable = bytes(self._file.current)
-        self._file.unsynced = []
+        self._file.sync()
 
     def close(self) -> None:
         pass

@@ -99,6 +99,7 @@ class SimulatedLoop(VirtualLoop):
         self.tasks: list[SimulatedTask] = []  # those that are not done are kept: none may end by being forgotten
         self._tasks_at_most = 2_000
         self.set_task_factory(self._make_task)
+        self.get_debug = False.__bool__  # type: ignore[method-assign]  # asked for each future: not to be Python code
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> SimulatedTask:
         task = SimulatedTask(coro, loop=loop, **options)

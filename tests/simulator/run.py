@@ -11,6 +11,7 @@ from typing import Final
 from klamm.client import AsyncAdmin, NewTopic
 from klamm.proto.errors import InvalidReplicationFactorError
 from simulator.faults import FAULTS, heal
+from simulator.loop import _Handle
 from simulator.oracles import Oracles
 from simulator.schedule import Plan
 from simulator.workload import Workload
@@ -40,6 +41,8 @@ class Run:
         self.plan = plan
         self.oracles = Oracles(world)
         self.workload = Workload(world, plan.workload)
+        self._watching: _Handle | None = None
+        self._breach: Exception | None = None
 
     async def go(self) -> None:
         """:raises Breach: a rule was broken. :raises AssertionError: something took for ever."""
@@ -50,21 +53,22 @@ class Run:
         world.start()
         await world.until(lambda: all(broker.serving for broker in world.brokers.values()), "the brokers start")
         await self._create_topics()
-        watcher = world.loop.create_task(self._watch())
+        self._watch_later()
         self.workload.start()
         began_s = world.loop.time()
         for fault in plan.faults:
             await asyncio.sleep(max(0.0, began_s + fault.at_ms / 1000 - world.loop.time()))
-            self._check(watcher)
+            self._check()
             world.transcript.note(f"fault {fault.kind}")
             FAULTS[fault.kind](world, Random(fault.choice))
         await asyncio.sleep(0.5)
         await heal(world)
-        self._check(watcher)
+        self._check()
         await self.workload.end()
-        await self._until_healed(watcher)
-        watcher.cancel()
-        self._check(watcher)
+        await self._until_healed()
+        self._check()
+        if self._watching is not None:
+            self._watching.cancel()
         self.oracles.step()
         await self.oracles.finish()
         for task in world.tasks:
@@ -90,21 +94,27 @@ class Run:
         await self.world.until(task.done, "the topics are made")
         task.result()
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(STEP_S)
-            self.oracles.step()
+    def _watch_later(self) -> None:
+        self._watching = self.world.loop.call_later(STEP_S, self._watch)
 
-    def _check(self, watcher: asyncio.Task[None]) -> None:
-        if watcher.done() and not watcher.cancelled():
-            watcher.result()
+    def _watch(self) -> None:
+        try:
+            self.oracles.step()
+        except Exception as error:  # noqa: BLE001 - raised where the run looks next
+            self._breach = error
+        else:
+            self._watch_later()
+
+    def _check(self) -> None:
+        if self._breach is not None:
+            raise self._breach
         self.workload.check()
 
-    async def _until_healed(self, watcher: asyncio.Task[None]) -> None:
+    async def _until_healed(self) -> None:
         loop = self.world.loop
         deadline = loop.time() + _HEALED_WITHIN_S
         while (lacking := self.oracles.healed()) is not None:
-            self._check(watcher)
+            self._check()
             if loop.time() > deadline:
                 raise AssertionError(f"liveness: {_HEALED_WITHIN_S:g} s after healing {lacking}")
             await asyncio.sleep(0.1)

@@ -136,8 +136,11 @@ class Workload:
         except KafkaError as error:
             ledger.failed(send, str(error))  # it was not taken: the buffer is full or the topic is not known
             return
-        waiting = asyncio.ensure_future(_outcome(future))
-        waiting.add_done_callback(lambda done: self._told(send, done))
+        if strong:
+            future.add_callback(lambda done: ledger.acked(send, done.partition, done.offset))
+        else:  # the other way to hear of it, which takes a task each
+            waiting = asyncio.ensure_future(_outcome(future))
+            waiting.add_done_callback(lambda done: self._told(send, done))
 
     def _told(self, send: Send, done: asyncio.Future[Any]) -> None:
         result = done.result()

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -325,7 +326,7 @@ def simulate(seed: int, main: Callable[[World], Coroutine[Any, Any, T]], **shape
     was_collecting = gc.isenabled()
     gc.disable()  # what a collection ends would end at another point in every run
     try:
-        with _chance_and_time(loop, seed), aiokafka_in_order():
+        with _chance_and_time(loop, seed), aiokafka_in_order(), _threads_in_line():
             world = World(loop, seed, **shape)
             loop.set_exception_handler(lambda _, context: world.note_problem(context))
             with _grpc(world):
@@ -354,7 +355,7 @@ def _bury(world: World) -> None:
     loop.call_soon = _do_nothing  # type: ignore[method-assign]
     loop.call_at = _do_nothing  # type: ignore[method-assign]
     try:
-        for task in asyncio.all_tasks(loop):
+        for task in [each for each in loop.tasks if not each.done()]:
             coroutine = task.get_coro()
             with contextlib.suppress(BaseException):
                 coroutine.close()
@@ -371,6 +372,31 @@ def _bury(world: World) -> None:
 def _do_nothing(*_: Any, **__: Any) -> MagicMock:
     """For those who still ask a loop whose world is over."""
     return _NO_HANDLE
+
+
+class _InLine(Executor):
+    """As a pool of threads whose work is done when it is asked for."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Whatever the pool's size and name."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, as it would be from a thread
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _threads_in_line() -> Iterator[None]:
+    """No threads; and asyncio's own list of tasks, of weak references, is not kept: the loop has one."""
+    with (
+        patch("klamm.broker.log.log_manager.ThreadPoolExecutor", _InLine),
+        patch.object(asyncio.tasks._all_tasks, "add", lambda _: None),  # type: ignore[attr-defined]
+    ):
+        yield
 
 
 @contextmanager

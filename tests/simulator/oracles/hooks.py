@@ -24,18 +24,24 @@ class Hooks:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             return wrapper(original, *arguments, **named)
 
-        self._undo.append((owner, name, vars(owner).get(name), name in vars(owner)))
-        setattr(owner, name, wrapped)
+        self._put(owner, name, wrapped)
 
     def after(self, owner: Any, name: str, tell: Callable[..., None]) -> None:
         """`tell(result, *arguments)` is called once the method has returned."""
 
-        def wrapper(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
             result = original(*arguments, **named)
             tell(result, *arguments, **named)
             return result
 
-        self.around(owner, name, wrapper)
+        self._put(owner, name, wrapped)
+
+    def _put(self, owner: Any, name: str, wrapped: Callable[..., Any]) -> None:
+        self._undo.append((owner, name, vars(owner).get(name), name in vars(owner)))
+        setattr(owner, name, wrapped)
 
     def close(self) -> None:
         """Everything is as it was."""
