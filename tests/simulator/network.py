@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEEPALIVE_S: Final = 2.0
 """After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
 _CONNECT_TIMEOUT_S: Final = 1.0
+_READ_WITHIN_S: Final = 0.05
 FIN: Final = "closed by the peer"
 RESET: Final = "connection reset by peer"
 
@@ -210,10 +211,11 @@ class Network:
         were sent again and again, or that lay where nobody read them."""
         now = self.loop.time()
         end.way.not_before(now + hold_s + late_s)
-        self.loop.call_at(now + hold_s, self._abandon, end)
+        self.loop.call_at(now + hold_s, self._abandon, end, now + hold_s + late_s + _READ_WITHIN_S)
 
-    def _abandon(self, end: End) -> None:
+    def _abandon(self, end: End, known_s: float) -> None:
         if end.open:
+            end.way.not_before(known_s)  # before it hears of the end the other one reads what has come
             end.way.send(RESET, last=True)
             self.loop.call_soon(end.broken, RESET, context=end.process.context)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import pytest
-from simulator.mutants import MUTANTS, Mutant
+from klamm.controller import brokers, state
+from simulator.faults import FAULTS
+from simulator.mutants import MUTANTS, Mutant, table
+from simulator.mutants.hunt import Caught
 from simulator.mutants.mutant import rewrite
-from simulator.schedule import PROFILES
+from simulator.schedule import PROFILES, SCRIPTS
 
 
 def _code_of(found: Any) -> Any:
@@ -64,6 +68,38 @@ def test_a_rewrite_says_so_when_its_words_are_not_there_once() -> None:
         rewrite(_Ground, "answer", ("* 3", "* 4")).made()
     with pytest.raises(ValueError, match="is there 2 times"):
         rewrite(_Ground, "word", ("yes", "no")).made()
+
+
+def test_a_rewrite_says_so_when_another_module_calls_the_function_by_a_name_of_its_own() -> None:
+    swap = ("return refused(", "return refused (")
+    with pytest.raises(ValueError, match="state has imported decide_controlled_shutdown"):
+        rewrite(brokers, "decide_controlled_shutdown", swap).made()
+    assert rewrite(state, "decide_controlled_shutdown", swap).made() is not None
+
+
+def test_the_page_keeps_the_rows_of_mutants_that_were_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "PAGE", tmp_path / "mutants.md")
+    one, other, third = (mutant.name for mutant in MUTANTS[:3])
+    table.write(
+        [Caught(one, "rule 3", "text", 7, 8, 9.4, 0, ("kills", "network")), Caught(other, "", "", 9, 10, 3.0, 0, ())]
+    )
+    table.write([Caught(third, "liveness", "text", 1, 2, 1.0, 0, ())])
+    seen = table.read()
+    assert len(seen) == len(MUTANTS)
+    assert seen[one] == ("rule 3", "7", "8 (kills, network)", "9")
+    assert seen[other] == ("**not found**", "", "more than 10", "3")
+    assert seen[third] == ("liveness", "1", "2", "1")
+    assert seen[MUTANTS[3].name] == ("not run", "", "", "")
+    assert table.seeds_needed() == {one: 8, third: 2}
+
+
+def test_every_kind_of_fault_that_a_plan_may_have_is_there() -> None:
+    kinds = {kind for profile in PROFILES.values() for kind in profile}
+    steps = {step for script in SCRIPTS.values() for _, step in script}
+    assert kinds - set(SCRIPTS) <= set(FAULTS)
+    assert steps <= set(FAULTS)
+    assert set(SCRIPTS) <= kinds
+    assert set(FAULTS) == kinds - set(SCRIPTS) | steps
 
 
 def test_methods_properties_and_static_methods_are_rewritten() -> None:

@@ -128,6 +128,20 @@ def test_rule_7_a_leader_that_leaves_may_stay_while_it_is_alone() -> None:
     assert not controllers.rules
 
 
+@pytest.mark.parametrize(
+    ("adding", "isr", "rules"),
+    [((), (1, 2), []), ((), (1,), [8]), ((3,), (1,), [])],  # the last one: broker 3 was to have it, and is not to now
+)
+def test_rule_8_a_reassignment_ends_when_its_targets_are_in_sync(
+    adding: tuple[int, ...], isr: tuple[int, ...], rules: list[int]
+) -> None:
+    controllers = Controllers()
+    controllers.becomes(replace(partition(isr=isr), adding_replicas=tuple(map(BrokerId, adding))))
+    fewer = replace(partition(isr=isr, epoch=1), replicas=(BrokerId(1), BrokerId(2)))
+    controllers.becomes(fewer)
+    assert controllers.rules == rules
+
+
 def alter(**changes: Any) -> bytes:
     """An AlterPartition of the leader of `partition()`, who wants broker 3 in."""
     entry: dict[str, Any] = {"leader_epoch": 3, "partition_epoch": 0}

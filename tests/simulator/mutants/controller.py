@@ -30,6 +30,7 @@ MUTANTS: Final = (
                 ("if entry.partition_epoch < partition.partition_epoch:", "if False:"),
             ),
         ),
+        prefer=("operator",),
     ),
     Mutant(
         "isr_of_an_old_incarnation",

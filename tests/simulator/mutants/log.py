@@ -156,7 +156,7 @@ MUTANTS: Final = (
                 ("self.log_end_offset, high_watermark\n", "self.log_end_offset, self.log_end_offset\n"),
             ),
         ),
-        prefer=("topics", "network"),
+        prefer=("topics",),
     ),
     Mutant(
         "flush_without_sync",
@@ -247,7 +247,7 @@ MUTANTS: Final = (
                 ("min(self._manager.high_watermark(key), log.recovery_point)", "log.log_end_offset"),
             ),
         ),
-        prefer=("topics", "network"),
+        prefer=("topics",),
     ),
     Mutant(
         "log_cut_below_what_was_cleaned",
@@ -255,6 +255,6 @@ MUTANTS: Final = (
         "the leader still has what was dropped: the replica must start over",
         (3, 2),
         (rewrite(Partition, "apply_leader_answer", ("if self.log.is_whole_below(action.offset):", "if True:")),),
-        prefer=("topics", "network"),
+        prefer=("unclean",),
     ),
 )

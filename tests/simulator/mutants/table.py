@@ -50,7 +50,9 @@ def read() -> dict[str, tuple[str, ...]]:
     if not PAGE.exists():
         return {}
     cells = [
-        text.strip("| \n").split(" | ") for text in PAGE.read_text(encoding="utf-8").splitlines() if _ROW.match(text)
+        [cell.strip() for cell in text.strip().removeprefix("|").removesuffix("|").split("|")]
+        for text in PAGE.read_text(encoding="utf-8").splitlines()
+        if _ROW.match(text)
     ]
     return {each[0].strip("`"): tuple(each[-_SEEN_COLUMNS:]) for each in cells}
 

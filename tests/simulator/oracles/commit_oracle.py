@@ -275,8 +275,8 @@ class CommitOracle:
         if held and len(new.isr) < min_isr and not self.of(partition).given_up:
             self._report(
                 19,
-                f"of {name}-{new.partition} only {holders} may lead, who lost data, though broker {held[0]} has all of it "
-                f"and was eligible: {new}",
+                f"of {name}-{new.partition} only {holders} may lead, who lost data, though broker {held[0]} has all "
+                f"of it and was eligible: {new}",
             )
         self.give_up(partition, now_s)
 

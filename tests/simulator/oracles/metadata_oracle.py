@@ -1,6 +1,7 @@
-"""What the controllers commit: rules 7, 11, 19, 20 and 25, seen at each command that any of them applies.
+"""What the controllers commit: rules 7, 8, 11, 19, 20 and 25, seen at each command that any of them applies.
 
 7   the ISR is part of the assignment, holds the leader, and nobody who is fenced or leaves
+8   a reassignment takes nothing from anybody before all whom it gives to are in sync (KIP-455)
 11  an AlterPartition that was made under another leader, epoch or incarnation changes nothing
 19  who did not stop cleanly is out of every ISR once it has registered anew
 20  a broker is unfenced only when it acts on an image that has its registration
@@ -126,9 +127,20 @@ class MetadataOracle:
                 last = known[partition.partition] if partition.partition < len(known) else None
                 if last is not partition:
                     self._check_isr(partition, new)
+                    self._check_reassigned(last, partition, new)
                     gone = set() if last is None else set(last.replicas) - set(partition.replicas)
                     self.unassigned |= {(broker_id, partition.topic_id_partition) for broker_id in gone}
                     self._on_partition(name, last, partition, new)
+
+    def _check_reassigned(self, old: PartitionImage | None, new: PartitionImage, image: MetadataImage) -> None:
+        """What a cancelled reassignment takes away again nobody counted on."""
+        gone = set() if old is None else set(old.replicas) - set(new.replicas) - set(old.adding_replicas)
+        if gone and not set(new.replicas) <= set(new.isr):
+            self._report(
+                8,
+                f"{self._name(image, new)} was taken from the brokers {sorted(gone)} before those that it was given to "
+                f"were in sync: {new}",
+            )
 
     def _check_isr(self, partition: PartitionImage, image: MetadataImage) -> None:
         isr = set(partition.isr)
