@@ -177,7 +177,7 @@ class ReplicaManager:
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         for index, request in enumerate(requests):
             appended = None
-            if (request.topic, request.partition) not in self._slow_appends:
+            if not self._slow_appends.any or (request.topic, request.partition) not in self._slow_appends:
                 appended = self._append(request, acks, now_ms, wall_ms)
             if appended is None or isinstance(appended, UnpreparedBatch):
                 slow.append((index, request))

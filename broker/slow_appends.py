@@ -139,6 +139,7 @@ class SlowAppends:
         self._appender = appender
         self._preparation = BatchPreparation()
         self._queues: dict[tuple[str, int], deque[SlowAppend]] = {}
+        self.any = False  # cheaper to ask than `in`, at each append
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0  # of what waits
 
@@ -171,6 +172,7 @@ class SlowAppends:
             queue.append(append)
             return
         queue = self._queues[name] = deque([append])
+        self.any = True
         task = asyncio.get_running_loop().create_task(self._work_off(name, queue), name=f"append-{name[0]}-{name[1]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -189,6 +191,7 @@ class SlowAppends:
             queue.popleft()
             self._bytes -= append.size
         del self._queues[name]
+        self.any = bool(self._queues)
 
     async def _do(self, append: SlowAppend) -> None:
         prepared: PreparedBatch | None = None
@@ -208,3 +211,4 @@ class SlowAppends:
             for append in queue:
                 append.refuse(NotLeaderOrFollowerError("the broker stops"))
         self._queues.clear()
+        self.any = False
