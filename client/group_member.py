@@ -238,19 +238,24 @@ class GroupMember:
             self._timer = None
         if self._closed or self.topics is None:
             return
-        now_ms = self._clock.monotonic_ms()
-        deadline_ms = self._cluster.refreshed_at_ms + self._config.metadata_max_age_ms
         due_ms = self._machine.next_deadline_ms()
+        if not self._refreshes:  # its end arms the timer anew: until then the metadata's age is nothing to wake up for
+            old_ms = self._cluster.refreshed_at_ms + self._config.metadata_max_age_ms
+            due_ms = old_ms if due_ms is None else min(due_ms, old_ms)
         if due_ms is not None:
-            deadline_ms = min(deadline_ms, due_ms)
-        self._timer = self._loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._on_timer)
+            wait_ms = max(1, due_ms - self._clock.monotonic_ms())
+            self._timer = self._loop.call_later(wait_ms / 1000, self._on_timer)
+
+    @property
+    def _refreshes(self) -> bool:
+        return self._refresh_task is not None and not self._refresh_task.done()
 
     def _on_timer(self) -> None:
         self._timer = None
         now_ms = self._clock.monotonic_ms()
         self._machine.polled(now_ms if self.polling else self.last_poll_ms)
         age_ms = now_ms - self._cluster.refreshed_at_ms
-        if age_ms >= self._config.metadata_max_age_ms and (self._refresh_task is None or self._refresh_task.done()):
+        if age_ms >= self._config.metadata_max_age_ms and not self._refreshes:
             self._refresh_task = self._loop.create_task(self._refresh_and_rest())
         self._act(self._machine.tick(now_ms))
 
@@ -380,6 +385,7 @@ class GroupMember:
     async def _refresh_and_rest(self) -> None:
         await self._topics.refresh()
         await asyncio.sleep(self._cluster.pause_ms(self._backoff.next_ms()) / 1000)
+        self._refresh_task = None
         self._arm()
 
 
