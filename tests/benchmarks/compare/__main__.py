@@ -1,10 +1,10 @@
 """`make bench-compare`: the same work against Klamm and Apache Kafka, in turns, on this machine.
 
 `PYTHONPATH=tests python -m benchmarks.compare --rows "1 5 6" --rounds 5` runs these rows alone; what other rows gave
-before is kept, so that a long comparison can be made in parts. Without `--rounds` each row has 5 rounds, and row 10,
-which takes as long as many others, has one. `--scale 0.1` does a tenth of it, for a quick look. `--systems klamm` runs
-one side alone. `--pages` measures nothing: it writes the page and the charts from what there is; without it they are
-written only where `--publish` says so and all of the work was done.
+before is kept, so that a long comparison can be made in parts. Without `--rounds` each row has 5 rounds, the curves
+have 3 and row 10, which takes as long as many others, has one: that fits in about half an hour. `--scale 0.1` does a
+tenth of it, for a quick look. `--systems klamm` runs one side alone. `--pages` measures nothing: it writes the page and
+the charts from what there is; without it they are written only where `--publish` says so and all of the work was done.
 
 Exit code 1 if a row failed.
 """
@@ -57,7 +57,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description="Klamm beside Apache Kafka.")
     parser.add_argument("--rows", default="", help=f"which, in quotes; all by default: {' '.join(BY_KEY)}")
-    parser.add_argument("--rounds", type=int, help="how often (default 5, the longest row once)")
+    parser.add_argument("--rounds", type=int, help="how often (default 5; the curves 3, row 10 once)")
     parser.add_argument("--scale", type=float, default=1.0, help="how much of the work (default %(default)s)")
     parser.add_argument("--systems", default=" ".join(SYSTEMS), help="which sides, in quotes (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results (default %(default)s)")

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from .rows_cost import Traffic
 
 PARTITIONS: Final = 6
-WARM_UP_RECORDS: Final = 100_000
+WARM_UP_RECORDS: Final = 200_000
+WARM_UP_TURNS_MIN: Final = 4
+WARM_UP_SIZE: Final = 1000
+WARM_UP_SECONDS_MAX: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,22 @@ class Work:
             loads.delete_topic(self.servers, self._topics.pop())
 
     def warm_up(self) -> None:
-        """Gives a just-in-time compiler the time that it would have had in production; Klamm gets the same."""
-        replication_factor = len(self.cluster.addresses)
-        topic, count = self.topic(PARTITIONS, replication_factor), self.count(WARM_UP_RECORDS)
-        for size in (100, 1000):
-            loads.run_together(loads.CONFLUENT, [("produce", self.servers, topic, count, PARTITIONS, size, "all")])
-        loads.run_together(loads.CONFLUENT, [("consume", self.servers, topic, 0, PARTITIONS)])
-        self.delete_topics()
+        """Gives a just-in-time compiler the time that it would have had in production; Klamm gets the same.
+
+        Produces and consumes until the rate has not risen by a tenth for two turns, or the time is up.
+        """
+        best, turns, turns_since, deadline = 0.0, 0, 0, time.monotonic() + WARM_UP_SECONDS_MAX
+        replication_factor, count = len(self.cluster.addresses), self.count(WARM_UP_RECORDS)
+        while (turns < WARM_UP_TURNS_MIN or turns_since < 2) and time.monotonic() < deadline:
+            topic = self.topic(PARTITIONS, replication_factor)
+            began = time.monotonic()
+            rate = loads.produce(self.servers, topic, count, PARTITIONS, WARM_UP_SIZE, "all")
+            loads.consume(self.servers, topic, count + 1, PARTITIONS)
+            self.note(f"{rate:,.0f} records/s, {time.monotonic() - began:.1f} s")
+            self.delete_topics()
+            turns += 1
+            turns_since = turns_since + 1 if rate < 1.1 * best else 0
+            best = max(best, rate)
 
     def note(self, what: str) -> None:
         """Tells on stderr how far things are."""

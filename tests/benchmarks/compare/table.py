@@ -35,12 +35,12 @@ ROWS: Final = (
     Row("10", "5,000 partitions", 3, "s", AS_GOOD, rows_many.many_partitions, alone=True, needs_warmth=False, rounds=1),
     Row("11", "processor time, RF 3", 3, "CPU s/GB", AS_GOOD, rows_cost.cpu),
     Row("12", "Python clients", 1, RATE, None, rows_sdk.sdk, goals=rows_sdk.GOALS),
-    Row("1p", "row 1 over partitions", 1, RATE, None, rows_throughput.produce_to_many_partitions),
-    Row("2p", "row 2 over partitions", 3, RATE, None, rows_throughput.produce_replicated_to_many_partitions),
-    Row("3p", "row 3 over partitions", 1, RATE, None, rows_throughput.consume_from_many_partitions),
-    Row("1c", "row 1 over clients", 1, RATE, None, rows_throughput.produce_over_many_connections),
-    Row("2c", "row 2 over clients", 3, RATE, None, rows_throughput.produce_replicated_over_many_connections),
-    Row("3c", "row 3 over clients", 1, RATE, None, rows_throughput.consume_over_many_connections),
+    Row("1p", "row 1 over partitions", 1, RATE, None, rows_throughput.produce_to_many_partitions, rounds=3),
+    Row("2p", "row 2 over partitions", 3, RATE, None, rows_throughput.produce_replicated_to_many_partitions, rounds=3),
+    Row("3p", "row 3 over partitions", 1, RATE, None, rows_throughput.consume_from_many_partitions, rounds=3),
+    Row("1c", "row 1 over clients", 1, RATE, None, rows_throughput.produce_over_many_connections, rounds=3),
+    Row("2c", "row 2 over clients", 3, RATE, None, rows_throughput.produce_replicated_over_many_connections, rounds=3),
+    Row("3c", "row 3 over clients", 1, RATE, None, rows_throughput.consume_over_many_connections, rounds=3),
 )
 BY_KEY: Final = {row.key: row for row in ROWS}
 

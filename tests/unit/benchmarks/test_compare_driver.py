@@ -113,6 +113,25 @@ def test_work_is_scaled_in_thousands() -> None:
     assert scaled(0.01) == [6_000, 1_000]
 
 
+def test_warming_up_ends_when_it_gets_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [1.0, 2.0, 3.0, 4.0, 5.0, 5.2, 5.1, 5.0]
+    asked: list[str] = []
+
+    def produce(_: str, topic: str, *rest: object) -> float:
+        asked.append(topic)
+        return rates[len(asked) - 1]
+
+    for name in ("create_topics", "delete_topic", "consume"):
+        monkeypatch.setattr(loads, name, lambda *_: None)
+    monkeypatch.setattr(loads, "produce", produce)
+    Work(FakeCluster(KAFKA, 3, []), 1.0).warm_up()  # type: ignore[arg-type]
+    assert len(asked) == 7
+    rates = [5.0] * 8
+    asked.clear()
+    Work(FakeCluster(KAFKA, 3, []), 1.0).warm_up()  # type: ignore[arg-type]
+    assert len(asked) == 4
+
+
 def test_clients_that_fail_tell_why(tmp_path: Path) -> None:
     program = tmp_path / "client.py"
     program.write_text("import sys\nprint('ready', flush=True)\nassert sys.stdin.readline()\nprint(1, 2.5)\n")
