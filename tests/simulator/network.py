@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import struct
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -23,6 +24,7 @@ KEEPALIVE_S: Final = 2.0
 """After so long on a cut way a connection is given up. Shorter than in life, as the runs are."""
 _CONNECT_TIMEOUT_S: Final = 1.0
 _READ_WITHIN_S: Final = 0.05
+_TIME: Final = struct.Struct("<d")
 FIN: Final = "closed by the peer"
 RESET: Final = "connection reset by peer"
 
@@ -35,6 +37,7 @@ class Way:
     def __init__(self, network: Network, source: End, target: End) -> None:
         self._network = network
         self._source, self._target = source, target
+        self._label = f"{source.host}:{source.port}>{target.host}:{target.port}@".encode()
         self._under_way: deque[tuple[float, Any, bool]] = deque()
         self._last_s = 0.0
         self._timer: _Handle | None = None
@@ -45,7 +48,7 @@ class Way:
         if due < self._last_s:
             due = self._last_s
         self._last_s = due
-        network.note(self._source, due, message)
+        network.note(self._label, due, message)
         self._under_way.append((due, message, last))
         if self._timer is None:
             self.go_on()
@@ -83,7 +86,6 @@ class End:
         self.process = process
         self.host = process.host
         self.port = port
-        self.label = f"{self.host}:{port}"
         self.peer: End
         self.way: Way
         self.open = True
@@ -229,10 +231,13 @@ class Network:
 
     # --- for comparing runs ----------------------------------------------------------------------------------
 
-    def note(self, source: End, due_s: float, message: Any) -> None:
+    def note(self, way: bytes, due_s: float, message: Any) -> None:
         """Every message goes into the digest: from where, to where, when, and its bytes."""
-        if not self.closed:
-            self._digest.update(f"{source.label}>{source.peer.label}@{due_s!r} {message!r}".encode())
+        if self.closed:
+            return
+        parts = message if type(message) is tuple else (message,)
+        content = b" ".join([part if type(part) is bytes else repr(part).encode() for part in parts])
+        self._digest.update(b"%b%b %b" % (way, _TIME.pack(due_s), content))
 
     def digest(self) -> str:
         """Of all that was sent; two runs of one seed have the same."""
