@@ -494,6 +494,13 @@ def test_rule_19_the_promise_ends_when_only_decayed_replicas_are_left(cluster: C
     assert not cluster.rules
 
 
+def test_rule_27_what_was_appended_without_an_error_is_in_the_file(cluster: Cluster) -> None:
+    cluster.log.appended_as_leader(1, PARTITION, batch(2), written=True)
+    assert not cluster.rules
+    cluster.log.appended_as_leader(1, PARTITION, batch(3), written=False)
+    assert cluster.rules == [27]
+
+
 def test_names_stand_for_ids_in_sentences(cluster: Cluster) -> None:
     cluster.commits.acked(PARTITION, 5, "a producer")
     assert "of t-0 under" in str(cluster.findings.breaches[0])

@@ -134,9 +134,13 @@ class _Logs:
                 )
             raise
         if not result.duplicate:
-            data = bytes(batch)
+            data, segment = bytes(batch), log._segments.active
+            written = self._oracles.world.brokers[current_node_id()].disk.files[segment.path].data
             self._oracles.log_oracle.appended_as_leader(
-                current_node_id(), self._key(log), Batch.of(parse_header(data), data)
+                current_node_id(),
+                self._key(log),
+                Batch.of(parse_header(data), data),
+                written=written[segment.size - len(data) : segment.size] == data,
             )
         return result
 

@@ -1,4 +1,4 @@
-"""What may happen to a log, seen at each append, truncation and start: rules 2, 12, 14, 15, 17 and 18.
+"""What may happen to a log, seen at each append, truncation and start: rules 2, 12, 14, 15, 17, 18 and 27.
 
 2   a batch at one (offset, epoch) has one content, on whatever replica
 12  a follower cuts off nothing that its leader has
@@ -6,6 +6,7 @@
 15  a leader appends under its own epoch only
 17  a producer's sequences are appended once and without a gap
 18  what a killed process left is a prefix of what it had
+27  what was appended without an error is in the file
 """
 
 from __future__ import annotations
@@ -37,8 +38,16 @@ class LogOracle:
 
     # --- appends ---------------------------------------------------------------------------------------------
 
-    def appended_as_leader(self, broker_id: int, partition: TopicIdPartition, batch: Batch) -> None:
-        """A leader has appended what a client sent."""
+    def appended_as_leader(
+        self, broker_id: int, partition: TopicIdPartition, batch: Batch, *, written: bool = True
+    ) -> None:
+        """A leader has appended what a client sent; `written`: it is in the file."""
+        if not written:
+            self._report(
+                27,
+                f"broker {broker_id} appended to {self._logs.name(partition)} at offset {batch.base_offset} without an "
+                "error, and the batch is not in the file",
+            )
         log = self._logs.of(broker_id, partition)
         leader = self._leader_of(partition, batch.leader_epoch)
         if leader != broker_id:
