@@ -72,7 +72,12 @@ def stop_broker(world: World, random: Random) -> None:
 def _pause(world: World, node: Node, random: Random, seconds: tuple[float, ...] = (0.1, 0.5, 1.5, 4.0)) -> None:
     node.pause()
     process = node.process
-    world.loop.call_later(random.choice(seconds), lambda: node.process is process and node.resume())
+
+    def go_on() -> None:
+        if node.process is process:
+            node.resume()
+
+    world.loop.call_later(random.choice(seconds), go_on)
 
 
 def pause_broker(world: World, random: Random) -> None:
@@ -235,7 +240,7 @@ def cut_controllers(world: World, random: Random) -> None:
 def ring(world: World, random: Random) -> None:
     """Everyone sees a majority, and no two the same one."""
     for nodes in (list(world.controllers.values()), list(world.brokers.values())):
-        order: list[Node] = random.sample(nodes, len(nodes))  # type: ignore[type-var]
+        order: list[Node] = random.sample(nodes, len(nodes))
         half = len(order) // 2
         for place, node in enumerate(order):
             if len(order) > 2 and half:

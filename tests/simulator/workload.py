@@ -224,7 +224,8 @@ class _Ownership(ConsumerRebalanceListener):
         self._held.difference_update(Place(each.topic, each.partition) for each in revoked)
         self._tell()
 
-    on_partitions_lost = on_partitions_revoked
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self.on_partitions_revoked(lost)
 
 
 async def _outcome(future: Any) -> Any:

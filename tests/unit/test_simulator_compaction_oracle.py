@@ -32,7 +32,7 @@ class Broker:
     def cleans(
         self, *new: CleanBatch, old: tuple[CleanBatch, ...] = OLD, end: int | None = 4, later: dict[bytes, list[int]]
     ) -> list[int]:
-        context: Context = (1, PARTITION, dict(later), end)
+        context: Context = (1, PARTITION, {key: later[key] for key in later}, end)
         self.oracle.cleaned(context, old, new, now_ms=NOW_MS, retention_ms=RETENTION_MS)
         return [breach.rule for breach in self.findings.breaches]
 

@@ -34,9 +34,7 @@ def main() -> int:
     if given.quick is not None:
         needed = seeds_needed()
         names, seeds = [name for name in names if needed.get(name, given.quick) * 2 <= given.quick], given.quick
-    found = hunt_all(names, range(given.first, given.first + seeds), given.jobs)
-    if given.write:
-        write(found)
+    found = hunt_all(names, range(given.first, given.first + seeds), given.jobs, keep=given.write)
     survivors = [each.mutant for each in found if not each.rule]
     spent = sum(each.cpu_s for each in found)
     print(f"{len(found) - len(survivors)} of {len(found)} mutants were found, in {spent:.0f} s of CPU")
@@ -45,13 +43,16 @@ def main() -> int:
     return 1 if survivors else 0
 
 
-def hunt_all(names: list[str], seeds: range, jobs: int) -> list[Caught]:
-    """Each in a worker; prints the table as it grows."""
+def hunt_all(names: list[str], seeds: range, jobs: int, *, keep: bool = False) -> list[Caught]:
+    """Each in a worker; prints the table as it grows, and with `keep` writes it down."""
     context = multiprocessing.get_context("spawn")
     found: list[Caught] = []
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=10) as workers:
+    # Without max_tasks_per_child: in Python 3.11 a pool stands still when it has to replace its last worker.
+    with ProcessPoolExecutor(jobs, mp_context=context) as workers:
         for done in as_completed([workers.submit(hunt_named, name, seeds) for name in names]):
             found.append(done.result())
+            if keep:
+                write(found[-1:])
             print(line(found[-1]), flush=True)
     return found
 

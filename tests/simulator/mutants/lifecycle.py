@@ -84,5 +84,6 @@ MUTANTS: Final = (
                 ("if current_leader_epoch is not None and partition.leader_epoch is not None:", "if False:"),
             ),
         ),
+        prefer=("kills", "network"),
     ),
 )
