@@ -28,6 +28,7 @@ def send(servers: str, topic: str, partitions: int, count: int, rate: int) -> No
             "bootstrap.servers": servers,
             "acks": "all",
             "linger.ms": 0,
+            "max.in.flight": 5,
             "on_delivery": lambda error, _: failures.append(error) if error is not None else None,
         }
     )
