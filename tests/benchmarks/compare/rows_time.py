@@ -19,7 +19,7 @@ CONTROLLER_KILLS: Final = 1
 
 
 def latency(work: Work) -> Iterator[Sample]:
-    """Three brokers, a topic of one partition with 3 replicas. One confluent-kafka producer (acks=all, linger 0, at most
+    """Three brokers, a topic of one partition, 3 replicas. One confluent-kafka producer (acks=all, linger 0, at most
     5 requests in flight, as Java's producer has it) sends 1,000 records of 100 B each second for 10 s; a consumer with
     its defaults, in another process, takes the time since each was handed to the producer, which stands in the record.
     The first second does not count, nor does a run of 4 s before. Every record must arrive. A round's sample is the
