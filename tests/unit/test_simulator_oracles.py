@@ -410,6 +410,15 @@ def test_rule_17_a_new_producer_epoch_begins_at_0_and_ends_the_older_one(cluster
     assert cluster.rules == [17, 17]
 
 
+def test_rule_17_behind_a_refused_batch_of_an_unknown_producer_any_sequence_may_come(cluster: Cluster) -> None:
+    cluster.log.refused(1, PARTITION, 5, 0)
+    cluster.log.appended_as_leader(1, PARTITION, batch(2, producer=5, sequence=32))
+    assert not cluster.rules
+    cluster.log.appended_as_leader(1, PARTITION, batch(3, producer=5, sequence=40))  # it is known now
+    cluster.log.appended_as_leader(1, PARTITION, batch(4, producer=6, sequence=32))  # another one
+    assert cluster.rules == [17, 17]
+
+
 def test_rule_17_what_was_cut_off_may_come_again(cluster: Cluster) -> None:
     cluster.log.appended_as_leader(1, PARTITION, batch(2, producer=5, sequence=0))
     cluster.log.truncated(1, PARTITION, 2, leader_id=2)

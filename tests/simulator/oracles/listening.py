@@ -132,6 +132,10 @@ class _Logs:
                     f"an append to {log.topic_partition} on broker {current_node_id()} failed, and its end moved from "
                     f"{end_offset} to {log.log_end_offset}",
                 )
+            header = parse_header(batch)
+            self._oracles.log_oracle.refused(
+                current_node_id(), self._key(log), header.producer_id, header.producer_epoch
+            )
             raise
         if not result.duplicate:
             data, segment = bytes(batch), log._segments.active

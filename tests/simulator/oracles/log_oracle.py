@@ -32,6 +32,7 @@ class LogOracle:
         self._report = report
         self._leader_of = leader_of
         self._contents: dict[tuple[TopicIdPartition, int, int], tuple[int, int]] = {}
+        self._refused: set[tuple[int, TopicIdPartition, int, int]] = set()
         self.lost_promises: set[TopicIdPartition] = (
             set()
         )  # an unclean election or a lost disk: producers may begin anew
@@ -85,6 +86,12 @@ class LogOracle:
                 f"{broker_id} holds other bytes than broker {first}",
             )
 
+    def refused(self, broker_id: int, partition: TopicIdPartition, producer_id: int, producer_epoch: int) -> None:
+        """A leader said of a batch that it will not take it. Clients that do not wait for that, or count on from there,
+        come next with a sequence that is not 0: from a producer that a leader does not know it takes any, as Kafka's.
+        """
+        self._refused.add((broker_id, partition, producer_id, producer_epoch))
+
     def _check_sequence(self, broker_id: int, partition: TopicIdPartition, log: ReplicaLog, batch: Batch) -> None:
         if batch.producer_id < 0 or batch.base_sequence < 0:
             return
@@ -99,6 +106,8 @@ class LogOracle:
         if partition in self.lost_promises or log.begins_at:
             return
         last = log.last_of(batch.producer_id)
+        if last is None and (broker_id, partition, batch.producer_id, batch.producer_epoch) in self._refused:
+            return
         expected = 0
         if last is not None:
             epoch, sequence = last
