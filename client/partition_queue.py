@@ -5,6 +5,10 @@ to be sent again, nothing leaves until every answer under way is in (draining), 
 the sequences they had. A batch that may have been appended keeps its producer id, epoch and sequence until a broker
 says what became of it, so that no retry can double it.
 
+A partition's answers may come out of order: a request is answered when all its partitions are, and one of them may wait
+for a slow follower. A leader knows only the last five batches of a producer again, so the window counts from the oldest
+batch without an answer: what was sent after it counts, also if it was acked meanwhile.
+
 A batch that failed for good, or ran out of time, leaves a gap in the sequences. What was sent after it either turns
 out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then
 the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is
@@ -39,6 +43,7 @@ class PartitionQueue:
         self.producer_epoch = -1
         self.next_sequence = 0
         self.next_serial = 0
+        self._next_place = 0
         self.sent_to = -1  # the broker that has what is in flight
         self.last_error = ""  # what made the last retry necessary, for the message when time runs out
         self._draining = False
@@ -86,6 +91,8 @@ class PartitionQueue:
             # batch refused and the second taken, the records would change places. So the first goes alone.
             if self.idempotent and self._known_producer_id != self.producer_id:
                 return False
+            if self.idempotent and self._place_of(self.waiting[0]) - self.in_flight[0].place >= self.max_in_flight:
+                return False
         return True
 
     def take(self) -> ProducerBatch | None:
@@ -105,6 +112,8 @@ class PartitionQueue:
                 batch.producer_epoch = self.producer_epoch
                 batch.base_sequence = self.next_sequence
                 self.next_sequence = (self.next_sequence + batch.record_count) & SEQUENCE_MASK
+                batch.place = self._next_place
+                self._next_place += 1
         self.waiting.popleft()
         self.in_flight.append(batch)
         batch.attempts += 1
@@ -179,6 +188,9 @@ class PartitionQueue:
         found = [batch for batch in self.in_flight if batch.created_ms < created_before_ms]
         found += [batch for batch in self.waiting if batch.created_ms < created_before_ms]
         return found
+
+    def _place_of(self, batch: ProducerBatch) -> int:
+        return batch.place if batch.base_sequence >= 0 else self._next_place
 
     def _oldest(self) -> ProducerBatch:
         if not self.waiting:

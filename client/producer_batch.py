@@ -32,6 +32,7 @@ class ProducerBatch:
         "log_append_time_ms",
         "maybe_appended",
         "parts",
+        "place",
         "producer_epoch",
         "producer_id",
         "record_count",
@@ -54,6 +55,7 @@ class ProducerBatch:
         self.producer_id = -1
         self.producer_epoch = -1
         self.base_sequence = -1  # -1: none given yet
+        self.place = -1  # how many batches of the partition got a sequence before this one
         # True once an attempt ended without word of its outcome: the batch may be in the log.
         self.maybe_appended = False
         self.base_offset = -1

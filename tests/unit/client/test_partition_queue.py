@@ -57,6 +57,20 @@ def test_no_more_than_five_in_flight() -> None:
     assert send_all(queue) == [batches[5]]
 
 
+def test_rule_17_what_is_acked_out_of_turn_still_counts() -> None:
+    # A leader knows the last five batches again: were a sixth sent after one whose answer is late, and then the
+    # connection broken, the late one's retry would be refused as out of order and written once more in a new epoch.
+    queue, batches = queue_of(7)
+    assert send_all(queue) == batches[:5]
+    for batch in batches[1:5]:
+        queue.acked(batch)
+    assert send_all(queue) == []
+    queue.retry(batches[0], outcome_known=False, retry_at_ms=0)
+    assert send_all(queue) == batches[:1]
+    queue.acked(batches[0])
+    assert send_all(queue) == batches[5:]
+
+
 def test_the_first_batch_of_a_producer_id_goes_alone_until_it_is_written() -> None:
     # The leader takes any sequence from a producer id that is new to it: the second batch must not be the first there.
     queue = new_queue()
