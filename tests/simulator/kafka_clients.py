@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
@@ -26,6 +26,7 @@ REQUEST_TIMEOUT_MS: Final = 4_000
 SESSION_TIMEOUT_MS: Final = 6_000
 _POLL_MS: Final = 200
 _AGAIN_S: Final = 0.2
+_STOP_S: Final = 120
 _STRATEGIES: Final = (RangePartitionAssignor, RoundRobinPartitionAssignor)
 
 
@@ -219,21 +220,27 @@ async def _running(make: Callable[[], ClientT], stop: asyncio.Event) -> AsyncIte
         try:
             await client.start()
         except KafkaError:
-            await _quietly(client.stop())
+            await _stop(client)
             client = None
             await asyncio.sleep(_AGAIN_S)
     try:
         yield client
     finally:
         if client is not None:
-            await _quietly(client.stop())
+            await _stop(client)
 
 
-async def _quietly(stopping: Awaitable[None]) -> None:
+async def _stop(client: _Client) -> None:
     try:
-        await stopping
+        # aiokafka's consumer waits for ever in stop() if a rebalance ends in that moment: its fetcher, which just then
+        # cancels its own requests, takes the cancellation of itself for one of theirs. A second one gets through.
+        async with asyncio.timeout(_STOP_S):
+            await client.stop()
     except KafkaError:
         pass  # what it could not say any more nobody hears
+    except TimeoutError:
+        if not isinstance(client, _Consumer):
+            raise
 
 
 def _options(world: World, name: str) -> dict[str, Any]:
