@@ -419,13 +419,25 @@ def test_rule_22_a_partition_has_one_owner_in_a_generation() -> None:
     findings = Findings()
     oracle = GroupOracle(findings.report)
     places = frozenset({Place("t", 0)})
-    oracle.owned([Owned("g", "a", 1, places, 1.0), Owned("g", "a", 1, places, 1.5), Owned("g", "b", 2, places, 2.0)])
-    oracle.owned([Owned("g", "a", -1, places, 3.0), Owned("g", "b", -1, places, 3.0)])
+    entries = [Owned("g", "a", 1, places, 1.0), Owned("g", "a", 1, places, 1.5), Owned("g", "b", 2, places, 2.0)]
+    oracle.owned(entries, lambda _: -1.0)
+    oracle.owned([Owned("g", "a", -1, places, 3.0), Owned("g", "b", -1, places, 3.0)], lambda _: -1.0)
     oracle.assigned("g", 3, {"a": [T0], "b": [TopicPartition("t", 1)]})
     assert not findings.breaches
-    oracle.owned([Owned("g", "b", 1, places, 4.0)])
+    oracle.owned([Owned("g", "b", 1, places, 4.0)], lambda _: 1.0)
     oracle.assigned("g", 3, {"a": [T0], "b": [T0]})
     assert [breach.rule for breach in findings.breaches] == [22, 22]
+
+
+def test_rule_22_a_group_whose_records_are_lost_counts_anew() -> None:
+    findings = Findings()
+    oracle = GroupOracle(findings.report)
+    places = frozenset({Place("t", 0)})
+    oracle.owned([Owned("g", "a", 1, places, 1.0)], lambda _: -1.0)
+    oracle.owned([Owned("g", "b", 1, places, 4.0)], lambda _: 2.0)
+    assert not findings.breaches
+    oracle.owned([Owned("g", "a", 1, places, 5.0)], lambda _: 2.0)
+    assert [breach.rule for breach in findings.breaches] == [22]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from klamm.broker.groups.consumer_group import ConsumerGroup
-from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC
+from klamm.broker.groups.offsets_topic import OFFSETS_TOPIC, partition_of
 from klamm.broker.groups.shard import GroupShard
 from klamm.broker.log.errors import LogDirectoryError
 from klamm.broker.log.partition_log import PartitionLog
@@ -265,8 +265,15 @@ class Oracles:
                 if self._is_promised(partition, send.acked_s):
                     self.commits.acked(partition, send.offset, send.producer)
         self._unresolved = waiting
-        self.groups.owned(ledger.owned[self._owned_taken :])
+        self.groups.owned(ledger.owned[self._owned_taken :], self._group_promised_since_s)
         self._owned_taken = len(ledger.owned)
+
+    def _group_promised_since_s(self, group: str) -> float:
+        topic = self.metadata.image.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            return -1.0
+        state = topic.partitions[partition_of(group, len(topic.partitions))]
+        return self.commits.of(state.topic_id_partition).promised_since_s
 
     def _look_at_groups(self) -> None:
         image = self.metadata.image

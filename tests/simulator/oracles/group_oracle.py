@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -31,7 +31,7 @@ class GroupOracle:
         self._report = report
         self._tries: dict[tuple[str, TopicPartition], list[CommitTry]] = {}
         self._shards: dict[str, int] = {}  # the partition of __consumer_offsets, by group
-        self._owners: dict[tuple[str, int, Place], str] = {}
+        self._owners: dict[tuple[str, int, Place], Owned] = {}
         self._handed_in: WeakKeyDictionary[object, set[int]] = WeakKeyDictionary()
 
     # --- rule 21 ---------------------------------------------------------------------------------------------
@@ -81,18 +81,24 @@ class GroupOracle:
 
     # --- rule 22 ---------------------------------------------------------------------------------------------
 
-    def owned(self, entries: Iterable[Owned]) -> None:
-        """What members were told is theirs; those without a generation say nothing."""
+    def owned(self, entries: Iterable[Owned], promised_since_s: Callable[[str], float]) -> None:
+        """What members were told is theirs; those without a generation say nothing.
+
+        What a group did before `promised_since_s` is lost with its records: it counts its generations anew.
+        """
         for entry in entries:
             if entry.generation < 0:
                 continue
             for place in entry.places:
-                other = self._owners.setdefault((entry.group, entry.generation, place), entry.consumer)
-                if other != entry.consumer:
+                key = entry.group, entry.generation, place
+                other = self._owners.setdefault(key, entry)
+                if other.at_s < promised_since_s(entry.group):
+                    self._owners[key] = entry
+                elif other.consumer != entry.consumer:
                     self._report(
                         22,
-                        f"{place.topic}-{place.partition} belongs to {other} and to {entry.consumer} in generation "
-                        f"{entry.generation} of group {entry.group}",
+                        f"{place.topic}-{place.partition} belongs to {other.consumer} and to {entry.consumer} in "
+                        f"generation {entry.generation} of group {entry.group}",
                     )
 
     def took(self, what: str, group: str, asked: int, generation: int, *, member: str, is_member: bool) -> None:
