@@ -152,7 +152,8 @@ class PartitionQueue:
         batch.maybe_appended = False
         if self._gap_after is None and self._oldest() is batch:
             self._gap_after = batch.serial - 1
-        self.retry(batch, outcome_known=True, retry_at_ms=retry_at_ms)
+        # The wait of the earlier batch holds: without it this one cannot be taken.
+        self.retry(batch, outcome_known=True, retry_at_ms=max(self.retry_at_ms, retry_at_ms))
 
     def failed(self, batch: ProducerBatch) -> None:
         """The batch is given up. If a sequence was given to it, that leaves a gap."""

@@ -126,6 +126,16 @@ def test_out_of_order_behind_a_failed_batch_goes_again_as_it_is() -> None:
     assert [(batch.producer_epoch, batch.base_sequence) for batch in batches] == [(0, 0), (0, 10)]
 
 
+def test_out_of_order_does_not_cut_short_the_wait_of_the_batch_before() -> None:
+    # A leader whose disk is full refuses the first, and so the second: else both would go again at once, for ever.
+    queue, batches = queue_of(2)
+    send_all(queue)
+    queue.retry(batches[0], outcome_known=False, retry_at_ms=100)
+    queue.out_of_order(batches[1], 0)
+    assert not queue.may_send(99)
+    assert send_all(queue, 100) == batches
+
+
 def test_kip_360_out_of_order_at_the_head_starts_a_new_epoch() -> None:
     queue, batches = queue_of(3)
     first, second, third = batches
