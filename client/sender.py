@@ -20,7 +20,7 @@ from ..proto.broker_pb2 import PartitionProduceRequest, PartitionProduceResponse
 from ..proto.errors import ErrorCode, KafkaError, KafkaTimeoutError, NetworkError, NodeNotReadyError, error_for
 from ..proto.record_batch import HEADER_SIZE
 from .accumulator import Accumulator
-from .backoff import Backoff
+from .backoff import Backoff, wait_after_ms
 from .batch_split import split_batch
 from .cluster_client import ClusterClient
 from .config import ProducerConfig
@@ -285,7 +285,8 @@ class Sender:
             batch.attempts,
             code.name,
         )
-        retry_at_ms = self._clock.monotonic_ms() + self._config.retry_backoff_ms
+        wait_ms = wait_after_ms(batch.attempts, self._cluster.random, initial_ms=self._config.retry_backoff_ms)
+        retry_at_ms = self._clock.monotonic_ms() + int(wait_ms)
         if code in _NO_LONGER_LEADER:
             hinted = answer.HasField("current_leader") and self._cluster.cache.note_leader(
                 queue.topic_partition, answer.current_leader
