@@ -218,7 +218,7 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
             last_stable_offset=NONE_ID if outcome.last_stable_offset is None else outcome.last_stable_offset,
             log_start_offset=NONE_ID if outcome.log_start_offset is None else outcome.log_start_offset,
             current_leader=self._hint(outcome.error, partition.topic, partition.partition),
-            records=outcome.records,
+            records=bytes(outcome.records),
             diverging_epoch=NONE_ID if diverging is None else diverging[0],
             diverging_epoch_end_offset=NONE_ID if diverging is None else diverging[1],
         )

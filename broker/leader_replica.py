@@ -114,7 +114,7 @@ class LeaderReplica:
         return prepare_in_line(records, header, config)
 
     def _is_duplicate(self, header: RecordBatchHeader) -> bool:
-        if header.producer_id < 0:
+        if header.producer_id < 0 or header.is_control:
             return False
         try:
             return self._log.producer_states.check(header) is not None

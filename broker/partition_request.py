@@ -79,7 +79,7 @@ class FetchOutcome(NamedTuple):
     high_watermark: Offset | None = None
     last_stable_offset: Offset | None = None
     log_start_offset: Offset | None = None
-    records: bytes = b""
+    records: Buffer = b""
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None  # largest epoch not above the reader's, and its end
     preferred_read_replica: BrokerId | None = None  # set: nothing was read, this replica is nearer (KIP-392)
 

@@ -18,6 +18,7 @@ from ..cluster.clock import Clock
 from ..cluster.image import MetadataImage
 from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
 from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
+from ..proto.record_batch import Buffer
 from .batch_preparation import PreparedBatch, UnpreparedBatch
 from .deadline_timer import DeadlineTimer
 from .keyed_records import InvalidRecordsError
@@ -487,7 +488,7 @@ def _fetch_outcome(
     error: ErrorCode = ErrorCode.NONE,
     message: str = "",
     *,
-    records: bytes = b"",
+    records: Buffer = b"",
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None,
     preferred_read_replica: BrokerId | None = None,
 ) -> FetchOutcome:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from ...proto.identifiers import Offset
-from ...proto.record_batch import HEADER_SIZE, LENGTH_OVERHEAD, batches
+from ...proto.record_batch import HEADER_SIZE, LENGTH_OVERHEAD, Buffer, batches
 from .partition_log import PartitionLog
 
 SKIPPED_READS_MAX: Final = 100
@@ -22,17 +22,18 @@ _EMPTY_LENGTH: Final = (HEADER_SIZE - LENGTH_OVERHEAD).to_bytes(4, "big")
 
 def read_for_consumer(
     log: PartitionLog, offset: Offset, *, max_bytes: int, end_offset: Offset, min_one_batch: bool = True
-) -> bytes:
-    """As `PartitionLog.read`, without batches that hold no record, unless there is nothing else up to `end_offset`:
+) -> Buffer:
+    """As `PartitionLog.view`, without batches that hold no record, unless there is nothing else up to `end_offset`:
     then they tell the consumer that it may go on behind them.
 
-    :raises KafkaError: as `PartitionLog.read`.
+    :raises KafkaError: as `PartitionLog.view`.
     """
-    read = partial(log.read, max_bytes=max_bytes, end_offset=end_offset, min_one_batch=min_one_batch)
+    read = partial(log.view, max_bytes=max_bytes, end_offset=end_offset, min_one_batch=min_one_batch)
     data = read(offset)
     if not log.offset_gaps.allowed:
         return data  # only compaction makes such batches
     for _ in range(SKIPPED_READS_MAX):
+        data = bytes(data)
         if _EMPTY_LENGTH not in data:
             break
         kept, next_offset = _with_records(data)

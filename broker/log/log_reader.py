@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from ...proto.identifiers import Offset, TopicPartition
+from ...proto.record_batch import Buffer
 from .batch_run import Trimmed, trim_run
 from .batch_time import first_record_at
 from .epoch_cache import EpochCache
@@ -17,6 +18,13 @@ from .segment_list import SegmentList
 logger = logging.getLogger(__name__)
 
 _HINTS_MAX: Final = 32
+
+
+def _part(data: bytes, start: int, end: int) -> Buffer:
+    """Without a copy, unless much would be held for the sake of little."""
+    if start == 0 and end == len(data):
+        return data
+    return memoryview(data)[start:end] if end - start > len(data) // 2 else data[start:end]
 
 
 class LogReader:
@@ -35,8 +43,8 @@ class LogReader:
         """To be called when segments are cut or removed."""
         self._hints.clear()
 
-    def read(self, offset: int, max_bytes: int, end_offset: int, min_one_batch: bool) -> bytes:
-        """See `PartitionLog.read`; `offset` is in the log and below `end_offset`. :raises OSError: the disk failed."""
+    def read(self, offset: int, max_bytes: int, end_offset: int, min_one_batch: bool) -> Buffer:
+        """See `PartitionLog.view`; `offset` is in the log and below `end_offset`. :raises OSError: the disk failed."""
         hint = self._hints.pop(offset, None)
         if hint is not None and hint[1] < hint[0].size:
             segment, position = hint
@@ -70,7 +78,7 @@ class LogReader:
             self._remember(trimmed.next_offset, segment, position + trimmed.end)
         elif base_offset == offset:
             self._remember(offset, segment, position)
-        return data if trimmed.end == len(data) and not trimmed.start else data[trimmed.start : trimmed.end]
+        return _part(data, trimmed.start, trimmed.end)
 
     def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
         hints = self._hints
@@ -114,7 +122,7 @@ class LogReader:
             for _, header in segment.headers(position):
                 if header.newest_timestamp >= timestamp_ms and header.last_offset >= start:
                     batch = self.read(max(header.base_offset, start), 0, end, True)
-                    found = first_record_at(batch, timestamp_ms, start)
+                    found = first_record_at(bytes(batch), timestamp_ms, start)
                     if found is not None:
                         return found[0], Offset(found[1])
         return None

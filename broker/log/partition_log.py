@@ -25,6 +25,7 @@ from ...proto.errors import (
 )
 from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
 from ...proto.record_batch import (
+    Buffer,
     RecordBatchHeader,
     parse_header,
     set_log_append_time,
@@ -340,10 +341,17 @@ class PartitionLog:
     # -- read
 
     def read(self, offset: Offset, *, max_bytes: int, end_offset: Offset, min_one_batch: bool = True) -> bytes:
+        """As `view`, as bytes of its own. :raises KafkaError: as `view`."""
+        found = self.view(offset, max_bytes=max_bytes, end_offset=end_offset, min_one_batch=min_one_batch)
+        return found if type(found) is bytes else bytes(found)
+
+    def view(self, offset: Offset, *, max_bytes: int, end_offset: Offset, min_one_batch: bool = True) -> Buffer:
         """Whole batches from the one that holds `offset` on, all below `end_offset`, about `max_bytes` at most.
 
         Every batch is checked, so that a flipped bit on the disk is never served. The first batch is given even if it
         alone is larger than `max_bytes`, unless `min_one_batch` is false. b"" at or past `end_offset`.
+
+        It may be a part of what was read, and hold up to twice its size.
 
         :raises OffsetOutOfRangeError: `offset` is below the log start or past the log end.
         :raises LogCorruptError: the batch at `offset` is damaged (batches before it are given out first).

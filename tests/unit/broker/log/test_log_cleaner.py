@@ -571,7 +571,7 @@ def test_reads_go_on_while_a_log_is_cleaned() -> None:
         while not task.done():
             assert table(disk.log) == expected
             reads += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # reads without a pause would leave the cleaner's thread little time
         assert await task
         assert reads > 1
 

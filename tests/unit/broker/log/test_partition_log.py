@@ -57,6 +57,18 @@ def test_reads_give_whole_batches_up_to_the_end_offset_and_about_max_bytes(log: 
     assert log.read(Offset(6), max_bytes=9999, end_offset=Offset(6)) == b""
 
 
+def test_a_view_is_no_copy_unless_little_of_what_was_read_is_wanted(log: PartitionLog) -> None:
+    for _ in range(3):
+        append(log, b"a", b"b")
+    size = len(log.read(Offset(0), max_bytes=0, end_offset=Offset(6)))
+    most = log.view(Offset(0), max_bytes=2 * size + 3, end_offset=Offset(6))
+    assert isinstance(most, memoryview)
+    assert most.nbytes == 2 * size < len(most.obj)
+    assert offsets(bytes(most)) == [(0, 2), (2, 4)]
+    # A reader that is slow must not hold three batches for the sake of one.
+    assert isinstance(log.view(Offset(0), max_bytes=3 * size, end_offset=Offset(2)), bytes)
+
+
 def test_an_offset_outside_the_log_is_an_error(log: PartitionLog) -> None:
     append(log, b"a", b"b")
     append(log, b"c")
