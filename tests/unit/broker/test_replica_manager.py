@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from crc32c import crc32c
 from harness.record_batches import record_batch
 from harness.simulated_cluster import SimulatedBroker, SimulatedCluster
 from harness.virtual_loop import VirtualLoop, run_virtual
@@ -20,10 +21,14 @@ from klamm.broker.replica_manager import (
     ReplicaManager,
 )
 from klamm.proto.command_pb2 import AlterPartitionReassignmentsCommand, Command, ReassignablePartition
-from klamm.proto.errors import ErrorCode
+from klamm.proto.errors import ErrorCode, InvalidRecordError
 from klamm.proto.identifiers import LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
 from klamm.proto.record_batch import batches, parse_header
 from simulation.replication_oracles import whole_log
+
+_CRC = 17  # where it stands in a batch; it covers all that follows
+_ATTRIBUTES_LOW_BYTE = 22
+_CONTROL = 0x20
 
 Test = Callable[[SimulatedCluster], Awaitable[None]]
 
@@ -737,6 +742,24 @@ def test_rule_17_a_duplicate_is_one_also_where_the_topic_would_no_longer_take_it
         assert (again.error, again.base_offset) == (ErrorCode.NONE, 0)
         new = await produce(cluster, 1, producer_id=7, base_sequence=1)
         assert new.error is ErrorCode.MESSAGE_TOO_LARGE
+        assert partition(cluster, 1).log.log_end_offset == 1
+
+    simulated(test)
+
+
+def test_rule_17_a_control_batch_of_a_client_is_refused_also_where_it_looks_like_a_duplicate() -> None:
+    """The log does not look for duplicates among control batches: taken for one, it was appended unchecked."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        await produce(cluster, 1, producer_id=7, base_sequence=0)
+        leader = partition(cluster, 1).leader
+        assert leader is not None
+        batch = record_batch(timestamps=cluster.now_ms, producer_id=7, base_sequence=0)
+        batch[_ATTRIBUTES_LOW_BYTE] |= _CONTROL
+        batch[_CRC : _CRC + 4] = crc32c(bytes(batch[_CRC + 4 :])).to_bytes(4, "big")
+        with pytest.raises(InvalidRecordError, match="control"):
+            leader.append(batch, partition(cluster, 1).config, cluster.now_ms, cluster.now_ms)
         assert partition(cluster, 1).log.log_end_offset == 1
 
     simulated(test)
