@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..cluster.log_format import LineFormatter
 from ..cluster.task_census import census
 from ..proto.errors import KafkaConfigurationError, KafkaError
+from .allocator import keep_freed_memory
 from .config import BrokerConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def main() -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(f"broker-{config.node_id}"))
     logging.basicConfig(level=arguments.log_level, handlers=[handler])
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_run(config))
 
