@@ -23,6 +23,7 @@ AT_ONCE = 1_000
 TO_ONE_PARTITION = 20_000  # as a sticky partitioner does, without librdkafka's second queue for records that have none
 QUEUED_MAX = 200_000
 CONSUMED_AT_ONCE = 10_000
+QUEUE_FULL_MS = 10
 
 
 MOCK: dict[str, str | int] = {"bootstrap.servers": "is ignored", "test.mock.num.brokers": 1}
@@ -64,7 +65,13 @@ def produce(
 
 def consume(servers: str, topic: str, first: int, end: int, clients: int = 1) -> None:
     """All records of the partitions from `first` to before `end`; the clients share the partitions."""
-    options = {"bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False}
+    options = {
+        "bootstrap.servers": servers,
+        "group.id": "reader",
+        "enable.auto.commit": False,
+        # A client that had more than it could hold sleeps for a second by default, however much it has used up since.
+        "fetch.queue.backoff.ms": QUEUE_FULL_MS,
+    }
     consumers = [Consumer(options) for _ in range(clients)]
     shares = [
         [TopicPartition(topic, number, 0) for number in range(first, end)][each::clients] for each in range(clients)

@@ -12,7 +12,7 @@ from . import loads
 from .systems import KAFKA, KLAMM, Cluster
 
 if TYPE_CHECKING:
-    from .rows_cost import Traffic
+    from .rows_cost import Memory, Traffic
 
 PARTITIONS: Final = 6
 WARM_UP_RECORDS: Final = 200_000
@@ -54,8 +54,8 @@ class Work:
     """1 for what the row does by default; less for a quick look."""
     start_seconds: float = 0.0
     """From the start of the cluster's processes to the first acked record."""
-    memory_at_start: int = 0
-    """Bytes that its processes held when it had been idle after that."""
+    memory_at_start: Memory | None = None
+    """What its processes held when it had been idle after that."""
     traffic: Traffic | None = None
     """What rows 7 and 11 share, once there is one."""
     row: str = ""

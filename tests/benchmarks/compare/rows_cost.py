@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -16,20 +16,33 @@ RECORDS: Final = 1_000_000
 MB: Final = 1e6
 
 
+class Memory(NamedTuple):
+    """What processes hold, in bytes."""
+
+    rss: int
+    """Pages that several of them share count for each."""
+    pss: int
+    """Those are divided among them, so that the sum is what the machine has given away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What a cluster held and used when a gigabyte had gone through it."""
 
-    memory: int
+    memory: Memory
     cpu_seconds: float
     gigabytes: float
 
 
 def memory(work: Work) -> Iterator[Sample]:
-    """Resident memory (RSS) of all processes of a cluster of three brokers, added up; pages that processes share count
-    for each of them. Idle: 5 s after the first record of a new cluster. Then, after row 11's traffic."""
-    yield Sample("idle", work.memory_at_start / MB)
-    yield Sample("after 1 GB", _traffic(work).memory / MB)
+    """Resident memory of all processes of a cluster of three brokers, added up (RSS): pages that processes share, such
+    as those of libraries, count for each of them. Then the same with shared pages counted once (PSS), which is what
+    the cluster takes of the machine. Idle: 5 s after the first record of a new cluster. Then, after row 11's
+    traffic."""
+    assert work.memory_at_start is not None
+    for when, found in (("idle", work.memory_at_start), ("after 1 GB", _traffic(work).memory)):
+        yield Sample(when, found.rss / MB)
+        yield Sample(f"{when}, shared pages once", found.pss / MB)
 
 
 def cpu(work: Work) -> Iterator[Sample]:
@@ -40,9 +53,10 @@ def cpu(work: Work) -> Iterator[Sample]:
     yield Sample("produce and consume", traffic.cpu_seconds / traffic.gigabytes)
 
 
-def resident_memory(pids: list[int]) -> int:
-    """Bytes of all of these processes."""
-    return sum(psutil.Process(pid).memory_info().rss for pid in pids)
+def resident_memory(pids: list[int]) -> Memory:
+    """Of all of these processes."""
+    found = [psutil.Process(pid).memory_full_info() for pid in pids]
+    return Memory(sum(each.rss for each in found), sum(each.pss for each in found))
 
 
 def _traffic(work: Work) -> Traffic:

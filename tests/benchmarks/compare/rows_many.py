@@ -80,8 +80,10 @@ def _await_in_sync(work: Work, names: list[str]) -> None:
 
 
 def _producer(work: Work) -> Producer:
-    options = {"bootstrap.servers": work.servers, "acks": "all", "message.timeout.ms": int(1000 * ACK_SECONDS_MAX)}
-    return Producer(options | loads.IMPATIENT)
+    patience_ms = int(1000 * ACK_SECONDS_MAX)
+    # Apache Kafka's brokers may need longer than librdkafka's 30 s until they know a topic that was created.
+    patient = {"message.timeout.ms": patience_ms, "topic.metadata.propagation.max.ms": patience_ms}
+    return Producer({"bootstrap.servers": work.servers, "acks": "all"} | patient | loads.IMPATIENT)
 
 
 def _record_in_each(producer: Producer, partitions: Collection[Partition]) -> None:
