@@ -301,7 +301,9 @@ class Partition:
         if isinstance(action, AppendRecords):
             self._append(data.records if answer.has_records else b"", answer, gaps=data.offset_gaps)
         elif isinstance(action, TruncateTo):
-            if self.log.is_whole_below(action.offset):
+            # Who may be elected holds all that is committed, and is to cut off none of that; nothing is missing for the
+            # sake of other records. It may be elected before it has a second copy, so it keeps this one.
+            if self.electable or self.log.is_whole_below(action.offset):
                 self._truncate_to(action.offset)
             else:  # what is to be cut off has replaced records that the leader still has
                 self._start_over(answer.log_start_offset)

@@ -397,8 +397,8 @@ class PartitionLog:
     def is_whole_below(self, offset: Offset) -> bool:
         """False if records below `offset` may be missing for the sake of others from there on, as these replaced them.
 
-        To truncate to there is asked after an unclean election, or by a leader that has a gap there: nothing is cleaned
-        past the high watermark.
+        False does not say that any is: a follower is told of no offset, so it takes the end of the chunk in which it
+        finds a gap, and what that ends with need not be committed.
         """
         return offset >= max(self.cleaned_to, self.cleaned_by)
 

@@ -254,7 +254,11 @@ MUTANTS: Final = (
         "A follower cuts a compacted log where records before the cut were dropped for the sake of what is cut off.",
         "the leader still has what was dropped: the replica must start over",
         (3, 2),
-        (rewrite(Partition, "apply_leader_answer", ("if self.log.is_whole_below(action.offset):", "if True:")),),
+        (
+            rewrite(
+                Partition, "apply_leader_answer", ("self.electable or self.log.is_whole_below(action.offset):", "True:")
+            ),
+        ),
         prefer=("unclean",),
     ),
 )

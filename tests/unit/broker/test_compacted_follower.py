@@ -1,7 +1,8 @@
-"""A follower whose log is compacted, and a leader that an unclean election has put before it."""
+"""A follower whose log is compacted, and a leader that tells it to cut off what the leader does not have."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,17 +25,20 @@ def follower_of(disk: CleanedDisk, epoch: int) -> Partition:
         high_watermark=disk.log.log_end_offset,
         config=TopicConfig.resolve({"cleanup.policy": "compact"}),
     )
-    image = PartitionImage(
+    assert partition.follow(image(leader=2, isr=(2,), epoch=epoch))
+    return partition
+
+
+def image(*, leader: int, isr: tuple[int, ...], epoch: int) -> PartitionImage:
+    return PartitionImage(
         topic_id=TOPIC_ID,
         partition=0,
-        replicas=(BrokerId(1), BrokerId(2)),
-        isr=(BrokerId(2),),
-        leader=BrokerId(2),
+        replicas=(BrokerId(1), BrokerId(2), BrokerId(3)),
+        isr=tuple(map(BrokerId, isr)),
+        leader=BrokerId(leader),
         leader_epoch=LeaderEpoch(epoch),
         partition_epoch=PartitionEpoch(9),
     )
-    assert partition.follow(image)
-    return partition
 
 
 def answer(partition: Partition, **fields: Any) -> ReplicaPartitionData:
@@ -88,3 +92,29 @@ def test_what_was_never_cleaned_is_cut_as_ever() -> None:
     assert cut >= cleaned_to
     partition.apply_leader_answer(answer(partition, diverging_epoch=EpochEndOffset(epoch=0, end_offset=cut)))
     assert records(disk.log) == [record for record in before if record.offset < cut]
+
+
+def test_rule_3_a_member_of_the_isr_cuts_what_is_not_committed_and_keeps_the_rest() -> None:
+    """The chunk that told it of gaps had an uncommitted tail, and the next leader was elected without that."""
+    cleaned = CleanedDisk()
+    leader, disk = (CleanedDisk(config=replace(COMPACTED, segment_bytes=1 << 20)) for _ in range(2))
+    for index in range(60):
+        append_keyed(cleaned.log, (b"key-%d" % (index % 5), b"%d" % index))
+    assert cleaned.clean()
+    committed = cleaned.log.log_end_offset
+    while leader.log.log_end_offset < committed:
+        data = cleaned.log.read(leader.log.log_end_offset, max_bytes=1 << 20, end_offset=committed)
+        leader.log.append_as_follower(data, gaps=True, high_watermark=committed)
+    for index in range(3):
+        append_keyed(leader.log, (b"tail", b"%d" % index))
+    partition = follower_of(disk, 0)
+    data = leader.log.read(Offset(0), max_bytes=1 << 20, end_offset=leader.log.log_end_offset)
+    partition.apply_leader_answer(answer(partition, records=data, high_watermark=committed, offset_gaps=True))
+    copied = records(disk.log)
+    assert (disk.log.log_end_offset, partition.high_watermark) == (63, 60)
+    assert not partition.follow(image(leader=2, isr=(2, 3, 1), epoch=0))
+    assert partition.follow(image(leader=3, isr=(3, 1), epoch=1))
+    cut = EpochEndOffset(epoch=0, end_offset=61)
+    partition.apply_leader_answer(answer(partition, diverging_epoch=cut, high_watermark=committed))
+    assert (disk.log.log_end_offset, partition.high_watermark) == (61, 60)
+    assert records(disk.log) == [record for record in copied if record.offset < 61]
