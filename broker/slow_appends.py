@@ -142,6 +142,7 @@ class SlowAppends:
         self.any = False  # cheaper to ask than `in`, at each append
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0  # of what waits
+        self._closing = False
 
     def __contains__(self, name: tuple[str, int]) -> bool:
         return name in self._queues
@@ -158,10 +159,15 @@ class SlowAppends:
         with its place in `outcomes`. The others of the request are appended, and wait for `waits`.
         """
         whole = SlowRequest(self._appender, outcomes, acks, timeout_ms)
-        for index, request in slow:
-            self._enqueue((request.topic, request.partition), SlowAppend(self._appender, whole, index, request))
+        appends = [SlowAppend(self._appender, whole, index, request) for index, request in slow]
         if waits:
             whole.expect()
+        for append, (_, request) in zip(appends, slow, strict=True):
+            if self._closing:
+                append.refuse(_stops())
+            else:
+                self._enqueue((request.topic, request.partition), append)
+        if waits:
             whole.wait_for_isr(waits)
         return whole.future
 
@@ -202,13 +208,18 @@ class SlowAppends:
             prepared = await self._preparation.prepare(unprepared)
 
     async def shutdown(self) -> None:
-        """The broker stops: what still waits is not appended here."""
+        """The broker stops: what still waits is not appended here, nor is what comes from now on."""
+        self._closing = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for queue in self._queues.values():
             for append in queue:
-                append.refuse(NotLeaderOrFollowerError("the broker stops"))
+                append.refuse(_stops())
         self._queues.clear()
         self.any = False
+
+
+def _stops() -> KafkaError:
+    return NotLeaderOrFollowerError("the broker stops")
