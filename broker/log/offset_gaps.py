@@ -58,6 +58,17 @@ class OffsetGaps:
             self._file_system.sync_folder(self._directory)
             self._cleaned_by = cleaned_by
 
+    def log_was_emptied(self) -> None:
+        """Nothing is missing any more, of what comes next. The file stays: what comes next may have gaps. Blocks.
+
+        :raises OSError: the disk failed.
+        """
+        if self._cleaned_by:
+            # Else a loss of power might bring the old segments back, and nobody knew what they lack.
+            self._file_system.sync_folder(self._directory)
+            self._cleaned_by = 0
+            write_file_atomically(self._file_system, self._path, b"0\n")
+
     def fit(self, base_offset: int, expected: int) -> bool:
         """Whether a batch may begin at `base_offset` where the last one, or the segment's name, says `expected`."""
         return base_offset == expected or (self.allowed and base_offset > expected)

@@ -468,6 +468,7 @@ class PartitionLog:
         self._snapshots.remove_all()
         self.producer_states.clear(offset)
         self._epochs.clear()
+        self._gaps.log_was_emptied()
         self.cleaned_by = Offset(0)
         self._flush_at = self._next_flush_offset()
         self._uncleaned_from(Offset(0))

@@ -263,3 +263,38 @@ def test_a_follower_knows_what_its_leaders_missing_records_went_for() -> None:
     other = CleanedDisk()
     other.log.append_as_follower(data, gaps=True, high_watermark=Offset(50))
     assert other.log.is_whole_below(Offset(0)) and MARKER not in other.disk.files
+
+
+def emptied_after_cleaning() -> CleanedDisk:
+    """A log with gaps that is on the disk, and was then emptied, which is not."""
+    first = CleanedDisk()
+    for index in range(60):
+        append_keyed(first.log, (b"key-%d" % (index % 5), b"%d" % index))
+    assert first.clean()
+    first.flush()
+    first.checkpoint()
+    first.disk.sync_folder("/data")
+    first.disk.sync_folder("/")
+    first.log.truncate_fully_and_start_at(Offset(0))
+    return first
+
+
+def test_a_log_that_was_emptied_lacks_nothing_in_the_next_process_either() -> None:
+    first = emptied_after_cleaning()
+    for index in range(3):
+        append_keyed(first.log, (b"key", b"%d" % index))
+    second = first.restarted()
+    assert second.log.log_end_offset == 3
+    assert second.log.is_whole_below(Offset(1))
+    assert second.log.offset_gaps.allowed
+    second.log.will_be_cleaned_by(Offset(2))
+    assert not second.restarted().log.is_whole_below(Offset(1))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_power_cut_brings_back_of_an_emptied_log_is_known_to_lack_records(seed: int) -> None:
+    first = emptied_after_cleaning()
+    first.disk.power_cut(Random(seed))
+    second = CleanedDisk(first.disk)
+    lacks_records = len(records(second.log)) < second.log.log_end_offset
+    assert not (lacks_records and second.log.is_whole_below(Offset(1)))
