@@ -1,8 +1,9 @@
 """All logs of a broker: the data folder, its lock and owner, and the work in the background.
 
-Order at start: take the lock, check whose data this is, read the clean-shutdown marker and remove it, recover every
-log. Order at a clean stop: close every log, write the checkpoints, write the marker last. Whatever happens in
-between, the next start sees a marker only if everything under it is on disk.
+Order at start: take the lock, check whose data this is, read both markers (of a clean stop, and of the run) and remove
+them, recover every log, put that of the run back if nothing is missing. Order at a clean stop: close every log, write
+the checkpoints, write the marker last. Whatever happens in between, the next start sees a marker only if everything
+under it is there.
 """
 
 from __future__ import annotations
@@ -118,7 +119,10 @@ class LogManager:
             properties = _claim(file_system, folder, node_id, cluster_id)
             previous_broker_epoch = read_clean_shutdown(file_system, folder)
             remove_clean_shutdown(file_system, folder)
-            killed_broker_epoch = read_run_marker(file_system, folder) if previous_broker_epoch is None else None
+            marked_epoch = read_run_marker(file_system, folder)
+            # Nobody vouches for the logs while recovery cuts them: what it finds must not be forgotten with its process.
+            remove_run_marker(file_system, folder)
+            killed_broker_epoch = marked_epoch if previous_broker_epoch is None else None
             manager = cls(
                 folder,
                 lock,
@@ -130,6 +134,8 @@ class LogManager:
                 killed_broker_epoch,
             )
             manager._load(log_config_of or (lambda _: LogConfig()))
+            if marked_epoch is not None and (manager.was_clean or manager.killed_broker_epoch is not None):
+                manager._write_run_marker(marked_epoch)
         except BaseException as error:
             lock.release()
             if isinstance(error, OSError):
@@ -165,8 +171,11 @@ class LogManager:
         """From now on this process writes, under this epoch. If that cannot be noted, its next start is less trusted,
         and that is all.
         """
+        await asyncio.to_thread(self._write_run_marker, broker_epoch)
+
+    def _write_run_marker(self, broker_epoch: BrokerEpoch) -> None:
         try:
-            await asyncio.to_thread(write_run_marker, self._file_system, self._folder, broker_epoch)
+            write_run_marker(self._file_system, self._folder, broker_epoch)
         except OSError as error:
             logger.error("run_marker_not_written folder=%s epoch=%d error=%s", self._folder, broker_epoch, error)
             self._vouch_for_nothing()

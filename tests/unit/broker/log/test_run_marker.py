@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from harness.fake_clock import FakeClock
-from harness.fake_file_system import FakeFileSystem
+from harness.fake_file_system import FakeFileSystem, Killed
 from harness.log_builder import append
 from klamm.broker.log.file_system import RealFileSystem
 from klamm.broker.log.log_config import LogConfig
@@ -117,6 +117,46 @@ def test_rule_19_a_log_that_had_to_be_cut_further_is_not_trusted(damage: Callabl
     disk.crash()
     damage(disk)
     assert opened(disk).killed_broker_epoch is None
+
+
+@pytest.mark.parametrize("damage", [flipped_in_the_middle, flipped_in_the_last_batch, zeros_behind_it])
+def test_rule_19_a_cut_log_is_not_trusted_by_a_later_start_either(damage: Callable[[FakeFileSystem], None]) -> None:
+    """The broker had not registered in between, so the controllers have not heard of it."""
+    disk = FakeFileSystem()
+    registered(disk)
+    disk.crash()
+    damage(disk)
+    opened(disk)
+    disk.crash()
+    again = opened(disk)
+    assert (again.previous_broker_epoch, again.killed_broker_epoch) == (None, None)
+    asyncio.run(again.note_registered(BrokerEpoch(8)))  # from here on they know what it has
+    disk.crash()
+    assert opened(disk).killed_broker_epoch == 8
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_rule_19_a_log_that_was_cut_by_a_start_that_was_killed_is_not_trusted(clean: bool) -> None:
+    whole = FakeFileSystem()
+    manager = registered(whole)
+    if clean:
+        assert asyncio.run(manager.shutdown(broker_epoch=BrokerEpoch(7)))
+    whole.crash()
+    flipped_in_the_middle(whole)
+    changes, was_killed = 0, True
+    while was_killed:
+        disk = whole.copy()
+        disk.changes_until_kill = changes
+        was_killed = False
+        try:
+            opened(disk)
+        except Killed:
+            was_killed = True
+        disk.crash()
+        again = opened(disk)
+        assert (again.previous_broker_epoch, again.killed_broker_epoch) == (None, None), changes
+        changes += 1
+    assert changes > 5
 
 
 def test_rule_19_a_log_that_ends_before_its_recovery_point_is_not_trusted() -> None:
