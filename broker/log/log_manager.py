@@ -120,7 +120,7 @@ class LogManager:
             previous_broker_epoch = read_clean_shutdown(file_system, folder)
             remove_clean_shutdown(file_system, folder)
             marked_epoch = read_run_marker(file_system, folder)
-            # Nobody vouches for the logs while recovery cuts them: what it finds must not be forgotten with its process.
+            # Nobody vouches for the logs while recovery cuts them: what it finds must not be forgotten if it is killed.
             remove_run_marker(file_system, folder)
             killed_broker_epoch = marked_epoch if previous_broker_epoch is None else None
             manager = cls(
@@ -430,6 +430,8 @@ class LogManager:
 
         with ThreadPoolExecutor(self._config.recovery_threads, "log-close") as executor:
             all_closed = all(list(executor.map(close, self._logs.values())))
+        if not all_closed:
+            self._vouch_for_nothing()
         try:
             self._checkpoints.write(self._offsets(), self._checkpoints.generation)
             if all_closed:

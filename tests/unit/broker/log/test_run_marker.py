@@ -192,6 +192,15 @@ def test_rule_19_after_a_failed_sync_nobody_knows_what_is_on_the_disk() -> None:
     assert opened(disk).killed_broker_epoch is None
 
 
+def test_rule_19_after_a_failed_sync_at_the_stop_neither_marker_vouches() -> None:
+    disk = FakeFileSystem()
+    manager = registered(disk)
+    disk.fail_next("sync", path_end=".log")
+    assert not asyncio.run(manager.shutdown(broker_epoch=BrokerEpoch(7)))
+    again = opened(disk)
+    assert (again.previous_broker_epoch, again.killed_broker_epoch) == (None, None)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":1,"brokerEpoch":7,"bootId":"boot 1"}', b"\xff"])
 def test_a_marker_that_says_nothing_vouches_for_nothing(content: bytes) -> None:
     disk = FakeFileSystem()
