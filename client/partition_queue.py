@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Final
+from uuid import UUID
 
 from ..proto.identifiers import TopicPartition
 from .producer_batch import ProducerBatch
@@ -27,6 +28,9 @@ PRODUCER_EPOCH_MAX: Final = 32767
 SEQUENCE_MASK: Final = 0x7FFFFFFF
 SERIAL_SPAN: Final = 1 << 32
 """Serials lie this far apart, so that the parts of a batch that is split find room in order."""
+KNOWN_MS: Final = 60_000
+"""A leader that acked nothing for so long may have forgotten the producer id, as brokers do after a day without any.
+To find out costs a round trip."""
 
 
 class PartitionQueue:
@@ -45,11 +49,14 @@ class PartitionQueue:
         self.next_serial = 0
         self._next_place = 0
         self.sent_to = -1  # the broker that has what is in flight
+        self.topic_id: UUID | None = None  # of the topic that it was sent to
+        self.leader_epoch = -1
         self.last_error = ""  # what made the last retry necessary, for the message when time runs out
         self._draining = False
         self._spent_producer_id = -1
         self._gap_after: int | None = None  # serial of the last batch that was lost; None: the sequences are whole
         self._known_producer_id = -1  # the one that the leader has seen here; -1: none yet
+        self._known_at_ms = 0  # when it last said so
 
     @property
     def needs_producer_id(self) -> bool:
@@ -77,6 +84,17 @@ class PartitionQueue:
         self.producer_epoch = producer_epoch
         self.next_sequence = 0
 
+    def send_to(self, broker_id: int, topic_id: UUID | None, leader_epoch: int) -> None:
+        """What is taken from now on goes to this leader.
+
+        A new one has perhaps not seen the producer id, nor has a topic that was made anew under the same name.
+        """
+        if topic_id != self.topic_id or leader_epoch != self.leader_epoch:
+            self._known_producer_id = -1
+        self.sent_to = broker_id
+        self.topic_id = topic_id
+        self.leader_epoch = leader_epoch
+
     def may_send(self, now_ms: int) -> bool:
         """True if nothing of the partition's own state holds its oldest waiting batch back."""
         if not self.waiting or len(self.in_flight) >= self.max_in_flight or now_ms < self.retry_at_ms:
@@ -89,7 +107,9 @@ class PartitionQueue:
                 return False
             # A leader takes any first sequence from a producer id that it does not know, as Kafka does: were the first
             # batch refused and the second taken, the records would change places. So the first goes alone.
-            if self.idempotent and self._known_producer_id != self.producer_id:
+            if self.idempotent and (
+                self._known_producer_id != self.producer_id or now_ms - self._known_at_ms > KNOWN_MS
+            ):
                 return False
             if self.idempotent and self._place_of(self.waiting[0]) - self.in_flight[0].place >= self.max_in_flight:
                 return False
@@ -119,11 +139,12 @@ class PartitionQueue:
         batch.attempts += 1
         return batch
 
-    def acked(self, batch: ProducerBatch) -> None:
+    def acked(self, batch: ProducerBatch, now_ms: int) -> None:
         """The batch is written."""
         self.in_flight.remove(batch)
         self.retry_at_ms = 0
         self._known_producer_id = batch.producer_id
+        self._known_at_ms = now_ms
         if (
             self._gap_after is not None
             and batch.serial > self._gap_after

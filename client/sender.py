@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from ..proto import record_codec
 from ..proto.broker_pb2 import PartitionProduceRequest, PartitionProduceResponse, ProduceRequest
@@ -150,7 +151,7 @@ class Sender:
         with self._lock:
             for queue in list(self._accumulator.active.values()):
                 leader = self._cluster.cache.leader_of(queue.topic_partition)
-                if queue.in_flight and leader is not None and leader.broker_id != queue.sent_to:
+                if queue.in_flight and leader is not None and self._has_moved(queue, leader):
                     self._take_back(queue)
                 if not queue.waiting:
                     continue
@@ -194,11 +195,11 @@ class Sender:
             size += queue.waiting[0].size_bytes + HEADER_SIZE
             if taken and size > self._config.max_request_size:
                 break
+            queue.send_to(broker_id, self._topic_id(queue), leader.epoch)
             batch = queue.take()
             if batch is None:
                 self._producer_ids.request()
                 continue
-            queue.sent_to = broker_id
             self._accumulator.served(queue)
             taken.append((SentBatch(queue, batch, batch.attempts), leader))
         return taken
@@ -209,7 +210,7 @@ class Sender:
         request = ProduceRequest(
             acks=self._config.acks,
             timeout_ms=self._config.request_timeout_ms,
-            partitions=[self._partition_request(sent.batch, leader) for sent, leader in taken],
+            partitions=[self._partition_request(sent.queue, sent.batch, leader) for sent, leader in taken],
         )
         stream.send(address, request, [sent for sent, _ in taken])
         if self._config.acks == 0:
@@ -218,17 +219,22 @@ class Sender:
                     self._finish(sent.queue, sent.batch, -1, -1)
             self._deliver()
 
-    def _partition_request(self, batch: ProducerBatch, leader: Leader) -> PartitionProduceRequest:
+    def _topic_id(self, queue: PartitionQueue) -> UUID | None:
+        topic = self._cluster.cache.topic(queue.topic_partition.topic)
+        return None if topic is None else topic.topic_id
+
+    def _partition_request(
+        self, queue: PartitionQueue, batch: ProducerBatch, leader: Leader
+    ) -> PartitionProduceRequest:
         if batch.data is None:
             batch.data = record_codec.build_batch(batch.builder, self._compression)
             batch.builder = None
         if batch.base_sequence >= 0:
             record_codec.set_producer(batch.data, batch.producer_id, batch.producer_epoch, batch.base_sequence)
         topic_partition = batch.topic_partition
-        topic = self._cluster.cache.topic(topic_partition.topic)
         return PartitionProduceRequest(
             topic=topic_partition.topic,
-            topic_id=topic.topic_id.bytes if topic is not None else b"",
+            topic_id=queue.topic_id.bytes if queue.topic_id is not None else b"",
             partition=topic_partition.partition,
             current_leader_epoch=leader.epoch,
             records=bytes(batch.data),
@@ -248,8 +254,13 @@ class Sender:
             self._streams[broker_id] = stream
         return stream
 
+    def _has_moved(self, queue: PartitionQueue, leader: Leader) -> bool:
+        return leader.broker_id != queue.sent_to or self._topic_id(queue) != queue.topic_id
+
     def _take_back(self, queue: PartitionQueue) -> None:
-        """Another broker leads now: what the old one was sent goes there, in order, with the same sequences."""
+        """Another broker leads now, or the topic was made anew: what the old one was sent goes there, in order, with
+        the same sequences.
+        """
         logger.info("leader_moved partition=%s from=%d", queue.topic_partition, queue.sent_to)
         for batch in list(queue.in_flight):
             queue.retry(batch, outcome_known=False, retry_at_ms=0)
@@ -327,7 +338,7 @@ class Sender:
         self._deliver()
 
     def _finish(self, queue: PartitionQueue, batch: ProducerBatch, base_offset: int, log_append_time_ms: int) -> None:
-        queue.acked(batch)
+        queue.acked(batch, self._clock.monotonic_ms())
         self._accumulator.release(queue, batch)
         self._completed.append(partial(batch.succeed, base_offset, log_append_time_ms))
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from klamm.client.partition_queue import PRODUCER_EPOCH_MAX, SEQUENCE_MASK, SERIAL_SPAN, PartitionQueue
+from uuid import UUID
+
+from klamm.client.partition_queue import KNOWN_MS, PRODUCER_EPOCH_MAX, SEQUENCE_MASK, SERIAL_SPAN, PartitionQueue
 from klamm.client.producer_batch import ProducerBatch
 from klamm.proto.identifiers import TopicPartition
 
 PARTITION = TopicPartition("orders", 0)
+TOPIC_ID = UUID(int=1)
 
 
 def queue_of(batches: int, *, idempotent: bool = True, records: int = 10) -> tuple[PartitionQueue, list[ProducerBatch]]:
@@ -13,13 +16,14 @@ def queue_of(batches: int, *, idempotent: bool = True, records: int = 10) -> tup
     queue.waiting.append(ProducerBatch(PARTITION, None, queue.new_serial(), 0))
     first = queue.take()
     assert first is not None
-    queue.acked(first)
+    queue.acked(first, 0)
     return queue, fill(queue, batches, records)
 
 
 def new_queue(*, idempotent: bool = True) -> PartitionQueue:
     queue = PartitionQueue(PARTITION, max_in_flight=5, idempotent=idempotent)
     queue.adopt_producer_id(7, 0)
+    queue.send_to(1, TOPIC_ID, 0)
     return queue
 
 
@@ -53,7 +57,7 @@ def test_rule_17_sequences_follow_one_another_and_wrap() -> None:
 def test_no_more_than_five_in_flight() -> None:
     queue, batches = queue_of(7)
     assert send_all(queue) == batches[:5]
-    queue.acked(batches[0])
+    queue.acked(batches[0], 0)
     assert send_all(queue) == [batches[5]]
 
 
@@ -63,11 +67,11 @@ def test_rule_17_what_is_acked_out_of_turn_still_counts() -> None:
     queue, batches = queue_of(7)
     assert send_all(queue) == batches[:5]
     for batch in batches[1:5]:
-        queue.acked(batch)
+        queue.acked(batch, 0)
     assert send_all(queue) == []
     queue.retry(batches[0], outcome_known=False, retry_at_ms=0)
     assert send_all(queue) == batches[:1]
-    queue.acked(batches[0])
+    queue.acked(batches[0], 0)
     assert send_all(queue) == batches[5:]
 
 
@@ -81,11 +85,31 @@ def test_the_first_batch_of_a_producer_id_goes_alone_until_it_is_written() -> No
     queue.failed(batches[0])
     assert send_all(queue) == [batches[1]]
     assert (batches[1].producer_epoch, batches[1].base_sequence) == (1, 0)
-    queue.acked(batches[1])
+    queue.acked(batches[1], 0)
     assert send_all(queue) == [batches[2]]
     queue.adopt_producer_id(8, 0)
     assert len(fill(queue, 2)) == 2
     assert not queue.may_send(0)
+
+
+def test_rule_17_a_leader_that_was_not_heard_of_for_long_may_have_forgotten_the_producer_id() -> None:
+    # Then the second batch, taken with any sequence while the first is refused, would change places with it.
+    queue, batches = queue_of(3)
+    assert send_all(queue, KNOWN_MS + 1) == batches[:1]
+    queue.acked(batches[0], KNOWN_MS + 1)
+    assert send_all(queue, KNOWN_MS + 1) == batches[1:]
+
+
+def test_rule_17_a_topic_made_anew_and_a_new_leader_may_not_know_the_producer_id() -> None:
+    for topic_id, leader_epoch in ((UUID(int=2), 0), (TOPIC_ID, 1)):
+        queue, batches = queue_of(3)
+        queue.send_to(1, topic_id, leader_epoch)
+        assert send_all(queue) == batches[:1]
+        queue.retry(batches[0], outcome_known=True, retry_at_ms=0)
+        assert send_all(queue) == batches[:1]
+        queue.acked(batches[0], 0)
+        queue.send_to(1, topic_id, leader_epoch)
+        assert send_all(queue) == batches[1:]
 
 
 def test_rule_16_an_unknown_outcome_is_retried_with_the_same_sequence() -> None:
@@ -103,7 +127,7 @@ def test_a_retry_waits_for_the_answers_under_way_and_keeps_the_order() -> None:
     queue.retry(batches[2], outcome_known=True, retry_at_ms=0)
     assert not queue.may_send(0)
     queue.retry(batches[0], outcome_known=True, retry_at_ms=0)
-    queue.acked(batches[3])
+    queue.acked(batches[3], 0)
     assert not queue.may_send(0)
     queue.retry(batches[1], outcome_known=True, retry_at_ms=0)
     assert send_all(queue) == batches[:3]
@@ -140,7 +164,7 @@ def test_kip_360_out_of_order_at_the_head_starts_a_new_epoch() -> None:
     queue, batches = queue_of(3)
     first, second, third = batches
     assert queue.take() is first
-    queue.acked(first)
+    queue.acked(first, 0)
     assert queue.take() is second
     queue.out_of_order(second, 0)
     assert send_all(queue) == [second, third]
@@ -167,7 +191,7 @@ def test_rule_17_a_lost_batch_that_was_written_after_all_changes_nothing() -> No
     assert [queue.take(), queue.take()] == [lost, sent]
     queue.failed(lost)
     assert not queue.may_send(0)
-    queue.acked(sent)
+    queue.acked(sent, 0)
     assert queue.take() is unsent
     assert (unsent.producer_epoch, unsent.base_sequence) == (0, 20)
 
@@ -176,7 +200,7 @@ def test_an_earlier_success_does_not_close_a_later_gap() -> None:
     queue, (early, lost, unsent) = queue_of(3)
     assert [queue.take(), queue.take()] == [early, lost]
     queue.failed(lost)
-    queue.acked(early)
+    queue.acked(early, 0)
     assert queue.take() is unsent
     assert (unsent.producer_epoch, unsent.base_sequence) == (1, 0)
 
@@ -222,6 +246,6 @@ def test_without_idempotence_there_are_no_sequences_and_order_holds_all_the_same
     send_all(queue)
     queue.retry(batches[1], outcome_known=False, retry_at_ms=0)
     queue.retry(batches[2], outcome_known=False, retry_at_ms=0)
-    queue.acked(batches[0])
+    queue.acked(batches[0], 0)
     assert send_all(queue) == batches[1:]
     assert all(batch.base_sequence == -1 for batch in batches)

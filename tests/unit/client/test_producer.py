@@ -194,6 +194,25 @@ def test_a_hung_leader_is_left_as_soon_as_another_is_elected() -> None:
     run(body)
 
 
+def test_rule_17_records_keep_their_order_into_a_topic_that_is_made_anew() -> None:
+    # Its leader takes any first sequence: while the old topic's answer is due, nothing may go to the new one.
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        await (await send_many(producer, 1))[0]
+        cluster.faults.append(ProduceFault(delay_s=0.5))
+        before = await producer.send("orders", b"before", partition=0)
+        async with asyncio.timeout(10):
+            while cluster.faults[0].times:  # noqa: ASYNC110  # the broker has it, and holds the answer back
+                await asyncio.sleep(0.005)
+        cluster.create_topic("orders")
+        assert producer._core is not None
+        await producer._core.cluster.refresh()
+        after = await producer.send("orders", b"after", partition=0)
+        assert [(await before).offset, (await after).offset] == [0, 1]
+        assert cluster.partition("orders").values() == [b"before", b"after"]
+
+    run(body)
+
+
 def test_a_hung_bootstrap_broker_does_not_hang_the_producer() -> None:
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         for broker in cluster.brokers[1:]:
