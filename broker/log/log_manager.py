@@ -36,7 +36,7 @@ from .meta_properties import FolderLock, MetaProperties, check_owner, read_meta_
 from .offset_checkpoints import CheckpointedOffsets, OffsetCheckpoints
 from .partition_log import PartitionLog
 from .recovery import LogPlace, create_log, load_log
-from .run_marker import read_run_marker, remove_run_marker, write_run_marker
+from .run_marker import RunMarker
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class LogManager:
         clock: Clock,
         config: LogManagerConfig,
         file_system: FileSystem,
+        run_marker: RunMarker,
         previous_broker_epoch: BrokerEpoch | None,
         killed_broker_epoch: BrokerEpoch | None,
     ) -> None:
@@ -84,6 +85,8 @@ class LogManager:
         self._checkpoints = OffsetCheckpoints(file_system, folder)
         self._housekeeping = LogHousekeeping(self, config, clock, file_system)
         self.cleaner = LogCleaner(self, config.cleaner, clock, file_system, self._housekeeping.remove_later)
+        self.run_marker = run_marker
+        """Vouches for the logs after a kill, as long as none has failed."""
         self.previous_broker_epoch = previous_broker_epoch
         """The epoch under which the last clean stop was; None if the last stop was not clean (KIP-966)."""
         self.killed_broker_epoch = killed_broker_epoch
@@ -119,9 +122,9 @@ class LogManager:
             properties = _claim(file_system, folder, node_id, cluster_id)
             previous_broker_epoch = read_clean_shutdown(file_system, folder)
             remove_clean_shutdown(file_system, folder)
-            marked_epoch = read_run_marker(file_system, folder)
+            run_marker = RunMarker(file_system, folder)
             # Nobody vouches for the logs while recovery cuts them: what it finds must not be forgotten if it is killed.
-            remove_run_marker(file_system, folder)
+            marked_epoch = run_marker.take()
             killed_broker_epoch = marked_epoch if previous_broker_epoch is None else None
             manager = cls(
                 folder,
@@ -130,12 +133,13 @@ class LogManager:
                 clock,
                 config or LogManagerConfig(),
                 file_system,
+                run_marker,
                 previous_broker_epoch,
                 killed_broker_epoch,
             )
             manager._load(log_config_of or (lambda _: LogConfig()))
             if marked_epoch is not None and (manager.was_clean or manager.killed_broker_epoch is not None):
-                manager._write_run_marker(marked_epoch)
+                run_marker.write(marked_epoch)
         except BaseException as error:
             lock.release()
             if isinstance(error, OSError):
@@ -171,21 +175,7 @@ class LogManager:
         """From now on this process writes, under this epoch. If that cannot be noted, its next start is less trusted,
         and that is all.
         """
-        await asyncio.to_thread(self._write_run_marker, broker_epoch)
-
-    def _write_run_marker(self, broker_epoch: BrokerEpoch) -> None:
-        try:
-            write_run_marker(self._file_system, self._folder, broker_epoch)
-        except OSError as error:
-            logger.error("run_marker_not_written folder=%s epoch=%d error=%s", self._folder, broker_epoch, error)
-            self._vouch_for_nothing()
-
-    def _vouch_for_nothing(self) -> None:
-        """A log has failed: what of it is on the disk, and stays there, nobody knows."""
-        try:
-            remove_run_marker(self._file_system, self._folder)
-        except OSError as error:
-            logger.error("run_marker_not_removed folder=%s error=%s", self._folder, error)
+        await asyncio.to_thread(self.run_marker.write, broker_epoch)
 
     # -- the folder
 
@@ -245,7 +235,7 @@ class LogManager:
         self._logs[key] = log
         self._keys[log.topic_partition] = key
         log.on_uncleaned = self._write_checkpoints_now
-        log.on_failure = self._vouch_for_nothing
+        log.on_failure = self.run_marker.vouch_for_nothing
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
         """Takes a topic's new configuration."""
@@ -431,7 +421,7 @@ class LogManager:
         with ThreadPoolExecutor(self._config.recovery_threads, "log-close") as executor:
             all_closed = all(list(executor.map(close, self._logs.values())))
         if not all_closed:
-            self._vouch_for_nothing()
+            self.run_marker.vouch_for_nothing()
         try:
             self._checkpoints.write(self._offsets(), self._checkpoints.generation)
             if all_closed:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from uuid import UUID
 
@@ -199,6 +202,79 @@ def test_rule_19_after_a_failed_sync_at_the_stop_neither_marker_vouches() -> Non
     assert not asyncio.run(manager.shutdown(broker_epoch=BrokerEpoch(7)))
     again = opened(disk)
     assert (again.previous_broker_epoch, again.killed_broker_epoch) == (None, None)
+
+
+def fail_a_sync(disk: FakeFileSystem, manager: LogManager) -> None:
+    disk.fail_next("sync", path_end=".log")
+    with pytest.raises(KafkaStorageError):
+        asyncio.run(manager.logs[KEY].flush())
+
+
+def test_rule_19_a_marker_that_cannot_be_removed_is_made_to_vouch_for_nothing() -> None:
+    disk = FakeFileSystem()
+    manager = registered(disk)
+    disk.fail_next("remove", path_end=RUN_MARKER)
+    fail_a_sync(disk, manager)
+    disk.crash()
+    assert opened(disk).killed_broker_epoch is None
+
+
+def test_a_marker_that_can_be_neither_removed_nor_overwritten_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    disk = FakeFileSystem()
+    manager = registered(disk)
+    for operation in ("remove", "open"):
+        disk.fail_next(operation, errno.EROFS, path_end=RUN_MARKER)
+    fail_a_sync(disk, manager)
+    assert [r.levelname for r in caplog.records if r.message.startswith("run_marker_still_vouches")] == ["ERROR"]
+    assert not asyncio.run(manager.shutdown(broker_epoch=BrokerEpoch(7)))  # which tries it once more
+    assert opened(disk).killed_broker_epoch is None
+
+
+def test_rule_19_who_registers_anew_after_a_failed_sync_is_not_vouched_for() -> None:
+    disk = FakeFileSystem()
+    manager = registered(disk)
+    fail_a_sync(disk, manager)
+    asyncio.run(manager.note_registered(BrokerEpoch(8)))
+    disk.crash()
+    again = opened(disk)
+    assert again.killed_broker_epoch is None
+    asyncio.run(again.note_registered(BrokerEpoch(9)))  # recovery has seen what is there
+    disk.crash()
+    assert opened(disk).killed_broker_epoch == 9
+
+
+class HeldMarker(FakeFileSystem):
+    """Holds up the thread that writes a run marker, just before the marker has its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_held = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def replace(self, source: str, target: str, /) -> None:
+        if target.endswith(RUN_MARKER):
+            self.is_held.set()
+            assert self.may_go_on.wait(30)
+        super().replace(source, target)
+
+
+def test_rule_19_a_sync_that_fails_while_the_marker_is_written_counts_too() -> None:
+    disk = HeldMarker()
+    manager = registered(disk)
+    disk.is_held.clear()
+    disk.may_go_on.clear()
+    with ThreadPoolExecutor(2) as threads:
+        written = threads.submit(lambda: asyncio.run(manager.note_registered(BrokerEpoch(8))))
+        assert disk.is_held.wait(30)
+        failed = threads.submit(manager.logs[KEY].fail, "flush failed")
+        while manager.run_marker.may_vouch and not failed.done():
+            time.sleep(0.001)
+        disk.may_go_on.set()
+        written.result(30)
+        failed.result(30)
+    disk.crash()
+    assert opened(disk).killed_broker_epoch is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":1,"brokerEpoch":7,"bootId":"boot 1"}', b"\xff"])
