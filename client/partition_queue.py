@@ -10,9 +10,9 @@ for a slow follower. A leader knows only the last five batches of a producer aga
 batch without an answer: what was sent after it counts, also if it was acked meanwhile.
 
 A batch that failed for good, or ran out of time, leaves a gap in the sequences. What was sent after it either turns
-out to be written (then there was no gap), or is refused as out of order (then it is certainly not written). Only then
-the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is
-fenced.
+out to be written (then there was no gap), or is refused as out of order (then it is not in that leader's log). Only
+then the epoch is raised and the rest starts anew at sequence 0 (KIP-360), so that a late arrival of the lost batch is
+fenced. What an earlier leader may have in its log cannot start anew, for that leader may lead again: it is given up.
 """
 
 from __future__ import annotations
@@ -137,6 +137,7 @@ class PartitionQueue:
         self.waiting.popleft()
         self.in_flight.append(batch)
         batch.attempts += 1
+        batch.leader_epoch = self.leader_epoch
         return batch
 
     def acked(self, batch: ProducerBatch, now_ms: int) -> None:
@@ -156,7 +157,7 @@ class PartitionQueue:
         """The batch goes again, in its old place; `outcome_known`: it certainly was not appended this time."""
         self.in_flight.remove(batch)
         if not outcome_known:
-            batch.maybe_appended = True
+            batch.unknown_epochs |= {batch.leader_epoch}
         position = 0
         while position < len(self.waiting) and self.waiting[position].serial < batch.serial:
             position += 1
@@ -164,17 +165,22 @@ class PartitionQueue:
         self._draining = True
         self.retry_at_ms = retry_at_ms
 
-    def out_of_order(self, batch: ProducerBatch, retry_at_ms: int) -> None:
-        """The leader says that the batch does not follow what it has: it is not in the log.
+    def out_of_order(self, batch: ProducerBatch, retry_at_ms: int) -> bool:
+        """The leader says that the batch does not follow what it has: it is not in its log.
 
         If an earlier batch is still unresolved that is the reason, and it goes first. Else the log has lost what was
-        acked before (acks=1, or an unclean election): the rest starts in a new epoch.
+        acked before (acks=1, or an unclean election): the rest starts in a new epoch. False: it cannot, and is to be
+        given up, for an earlier leader may have it in its log and lead again.
         """
-        batch.maybe_appended = False
-        if self._gap_after is None and self._oldest() is batch:
-            self._gap_after = batch.serial - 1
+        batch.unknown_epochs -= {batch.leader_epoch}
+        if self._oldest() is batch:
+            if batch.maybe_appended:
+                return False
+            if self._gap_after is None:
+                self._gap_after = batch.serial - 1
         # The wait of the earlier batch holds: without it this one cannot be taken.
         self.retry(batch, outcome_known=True, retry_at_ms=max(self.retry_at_ms, retry_at_ms))
+        return True
 
     def failed(self, batch: ProducerBatch) -> None:
         """The batch is given up. If a sequence was given to it, that leaves a gap."""
@@ -223,9 +229,10 @@ class PartitionQueue:
 
     def _start_new_epoch(self) -> None:
         self._gap_after = None
+        # The oldest is in no log, so nor are those behind it: leaders take batches in the order of their sequences.
         for batch in self.waiting:
             batch.base_sequence = -1
-            batch.maybe_appended = False
+            batch.unknown_epochs = frozenset()
         if self.producer_id < 0 or self.producer_epoch >= PRODUCER_EPOCH_MAX:
             self.producer_id_lost()
         else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..proto.errors import KafkaError
 from ..proto.identifiers import TopicPartition
 
 Listener = Callable[[], None]
+_NONE: Final[frozenset[int]] = frozenset()
 
 
 class ProducerBatch:
@@ -28,9 +29,9 @@ class ProducerBatch:
         "data",
         "done",
         "error",
+        "leader_epoch",
         "listeners",
         "log_append_time_ms",
-        "maybe_appended",
         "parts",
         "place",
         "producer_epoch",
@@ -40,6 +41,7 @@ class ProducerBatch:
         "size_bytes",
         "span",
         "topic_partition",
+        "unknown_epochs",
     )
 
     def __init__(self, topic_partition: TopicPartition, builder: Any, serial: int, created_ms: int) -> None:
@@ -56,14 +58,26 @@ class ProducerBatch:
         self.producer_epoch = -1
         self.base_sequence = -1  # -1: none given yet
         self.place = -1  # how many batches of the partition got a sequence before this one
-        # True once an attempt ended without word of its outcome: the batch may be in the log.
-        self.maybe_appended = False
+        self.leader_epoch = -1  # of the leader that the latest attempt went to
+        self.unknown_epochs = (
+            _NONE  # of the leaders in whose log it may be: an attempt ended without word of its outcome
+        )
         self.base_offset = -1
         self.log_append_time_ms = -1
         self.error: KafkaError | None = None
         self.done = False
         self.parts: list[tuple[int, ProducerBatch]] | None = None  # (first index, batch) after a split
         self.listeners: deque[Listener] = deque()
+
+    @property
+    def maybe_appended(self) -> bool:
+        """True if it may be in a log."""
+        return bool(self.unknown_epochs)
+
+    @property
+    def maybe_in_earlier_log(self) -> bool:
+        """True if it may be in the log of another leader than the one that was asked last."""
+        return bool(self.unknown_epochs - {self.leader_epoch})
 
     def succeed(self, base_offset: int, log_append_time_ms: int) -> None:
         """The broker has it; `base_offset` is -1 where that is not known."""

@@ -37,6 +37,7 @@ _TICK_S: Final = 0.1
 _STALLED_AFTER_MS: Final = 500
 """A request that has waited this long makes the producer look whether its leader still leads."""
 _REFRESH_WAIT_MS: Final = 25.0
+_MAYBE_IN_EARLIER_LOG: Final = "an earlier leader may have written it: its outcome is not known"
 _OUTCOME_UNKNOWN: Final = frozenset(
     {
         ErrorCode.REQUEST_TIMED_OUT,
@@ -308,7 +309,10 @@ class Sender:
             else:
                 self._refresh_soon()
         if code in (ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID) and batch.base_sequence >= 0:
-            queue.out_of_order(batch, 0)
+            if not queue.out_of_order(batch, 0):
+                self._fail(queue, batch, error_for(code, f"{message}; {_MAYBE_IN_EARLIER_LOG}"))
+        elif code is ErrorCode.MESSAGE_TOO_LARGE and batch.base_sequence >= 0 and batch.maybe_in_earlier_log:
+            self._fail(queue, batch, error_for(code, f"{message}; {_MAYBE_IN_EARLIER_LOG}"))
         elif code is ErrorCode.MESSAGE_TOO_LARGE and batch.record_count > 1:
             self._split(queue, batch)
         elif code.retriable and batch.attempts <= self._config.retries:

@@ -196,6 +196,37 @@ def test_rule_17_a_lost_batch_that_was_written_after_all_changes_nothing() -> No
     assert (unsent.producer_epoch, unsent.base_sequence) == (0, 20)
 
 
+def test_rule_17_what_an_earlier_leader_may_have_is_not_written_anew_under_a_later_one() -> None:
+    # The later leader lacks it; but if that dies before the earlier one has cut its log, the earlier one leads again.
+    queue, (lost, sent, behind) = queue_of(3)
+    send_all(queue)
+    for batch in (lost, sent, behind):
+        queue.retry(batch, outcome_known=False, retry_at_ms=0)
+    queue.failed(lost)
+    queue.send_to(2, TOPIC_ID, 1)
+    for batch in (sent, behind):
+        assert queue.take() is batch
+        assert (batch.producer_epoch, batch.maybe_appended) == (0, True)
+        assert queue.out_of_order(batch, 0) is False
+        queue.failed(batch)
+    [new] = fill(queue, 1)
+    assert queue.take() is new
+    assert (new.producer_epoch, new.base_sequence) == (1, 0)
+
+
+def test_rule_17_what_an_earlier_leader_may_have_goes_again_behind_what_is_not_decided() -> None:
+    queue, (first, second) = queue_of(2)
+    send_all(queue)
+    for batch in (first, second):
+        queue.retry(batch, outcome_known=False, retry_at_ms=0)
+    queue.send_to(2, TOPIC_ID, 1)
+    assert [queue.take(), queue.take()] == [first, second]
+    queue.retry(first, outcome_known=True, retry_at_ms=0)
+    assert queue.out_of_order(second, 0)
+    assert [queue.take(), queue.take()] == [first, second]
+    assert [(batch.producer_epoch, batch.base_sequence) for batch in (first, second)] == [(0, 0), (0, 10)]
+
+
 def test_an_earlier_success_does_not_close_a_later_gap() -> None:
     queue, (early, lost, unsent) = queue_of(3)
     assert [queue.take(), queue.take()] == [early, lost]

@@ -18,6 +18,7 @@ from klamm.proto.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    OutOfOrderSequenceNumberError,
 )
 from klamm.proto.record_codec import read_batch
 
@@ -248,6 +249,40 @@ def test_kip_360_lost_acked_records_start_a_new_epoch_and_nothing_stops() -> Non
         assert stored_headers(cluster.partition("orders"))[-1].producer_epoch == 1
 
     run(body)
+
+
+def test_rule_17_what_an_earlier_leader_may_have_is_given_up_where_a_later_one_lacks_what_was_before_it() -> None:
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        for number in range(2):
+            await producer.send_and_wait("orders", b"%d" % number, partition=0)
+        cluster.brokers[0].pause()
+        sent = await producer.send("orders", b"perhaps in the log of broker 0", partition=0)
+        await asyncio.sleep(0.05)
+        cluster.partition("orders").truncate_to(1)
+        cluster.move_leader("orders", 0, 1)
+        with pytest.raises(OutOfOrderSequenceNumberError, match="its outcome is not known"):
+            await sent
+        assert (await producer.send_and_wait("orders", b"2", partition=0)).offset == 1
+        cluster.brokers[0].resume()
+        assert cluster.partition("orders").values() == [b"0", b"2"]
+
+    run(body)
+
+
+def test_rule_17_what_an_earlier_leader_may_have_is_not_split() -> None:
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        await producer.send_and_wait("orders", b"0", partition=0)
+        cluster.brokers[0].pause()
+        sent = [await producer.send("orders", b"x" * 50, partition=0) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        cluster.message_bytes_max = 120
+        cluster.move_leader("orders", 0, 1)
+        for future in sent:
+            with pytest.raises(MessageSizeTooLargeError, match="its outcome is not known"):
+                await future
+        cluster.brokers[0].resume()
+
+    run(body, linger_ms=20)
 
 
 def test_a_record_that_fails_for_good_fails_alone() -> None:
