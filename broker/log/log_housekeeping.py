@@ -35,6 +35,7 @@ class LogHousekeeping:
         self._flushed_ms: dict[PartitionLog, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._log_went = False  # since the last checkpoint
 
     def start(self) -> None:
         """Begins the work on the running loop."""
@@ -50,8 +51,11 @@ class LogHousekeeping:
                 self._wake.set()
 
     def forget(self, log: PartitionLog) -> None:
-        """A log is gone."""
+        """A log is gone. If the process is killed before a checkpoint says so, the next start misses it (rule 19)."""
         self._flushed_ms.pop(log, None)
+        if self._task is not None:
+            self._log_went = True
+            self._wake.set()
 
     async def stop(self) -> None:
         """Ends the work; a flush that runs is waited for."""
@@ -79,6 +83,8 @@ class LogHousekeeping:
             except TimeoutError:
                 pass
             self._wake.clear()
+            if self._log_went:
+                await self._write_checkpoints()
             now = self._clock.monotonic_ms()
             self._flush_by_time(now)
             for index, (interval, do) in enumerate(work):
@@ -155,6 +161,10 @@ class LogHousekeeping:
                 await log.sync_epochs()
             except KafkaStorageError as error:  # the next round tries again, and so does the flush
                 logger.error("epoch_checkpoint_sync_failed partition=%s error=%s", log.topic_partition, error)
+        await self._write_checkpoints()
+
+    async def _write_checkpoints(self) -> None:
+        self._log_went = False
         try:
             await self._manager.checkpoint()
         except OSError as error:  # the next round tries again; until then a crash means a longer recovery

@@ -15,6 +15,7 @@ import pytest
 from harness.fake_clock import FakeClock
 from harness.fake_file_system import FakeFileSystem, Killed
 from harness.log_builder import append
+from klamm.broker.log.checkpoints import RECOVERY_POINT_CHECKPOINT
 from klamm.broker.log.file_system import RealFileSystem
 from klamm.broker.log.log_config import LogConfig
 from klamm.broker.log.log_manager import LogManager
@@ -25,6 +26,7 @@ from klamm.proto.identifiers import BrokerEpoch, BrokerId, TopicIdPartition
 TOPIC_ID = UUID(int=1)
 KEY = TopicIdPartition(TOPIC_ID, 0)
 LOG = "/data/t-0/00000000000000000000.log"
+CHECKPOINT = f"/data/{RECOVERY_POINT_CHECKPOINT}"
 CONFIG = LogConfig()
 
 
@@ -202,6 +204,24 @@ def test_rule_19_after_a_failed_sync_at_the_stop_neither_marker_vouches() -> Non
     assert not asyncio.run(manager.shutdown(broker_epoch=BrokerEpoch(7)))
     again = opened(disk)
     assert (again.previous_broker_epoch, again.killed_broker_epoch) == (None, None)
+
+
+def test_a_log_that_was_deleted_is_soon_not_missed_any_more() -> None:
+    disk = FakeFileSystem()
+    manager = registered(disk)
+
+    async def delete() -> None:
+        manager.start()  # on a clock that stands still: no checkpoint ever is due
+        await manager.logs[KEY].flush()
+        await manager.checkpoint()
+        manager.delete(KEY)
+        async with asyncio.timeout(30):
+            while b"t 0 10" in disk.files[CHECKPOINT].data:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+
+    asyncio.run(delete())
+    disk.crash()
+    assert opened(disk).killed_broker_epoch == 7
 
 
 def fail_a_sync(disk: FakeFileSystem, manager: LogManager) -> None:
