@@ -57,6 +57,8 @@ class PartitionQueue:
         self._gap_after: int | None = None  # serial of the last batch that was lost; None: the sequences are whole
         self._known_producer_id = -1  # the one that the leader has seen here; -1: none yet
         self._known_at_ms = 0  # when it last said so
+        self._acked_place = -1  # the highest, and under which id and epoch
+        self._acked_producer = (-1, -1)
 
     @property
     def needs_producer_id(self) -> bool:
@@ -146,12 +148,27 @@ class PartitionQueue:
         self.retry_at_ms = 0
         self._known_producer_id = batch.producer_id
         self._known_at_ms = now_ms
+        if batch.place > self._acked_place:
+            self._acked_place = batch.place
+            self._acked_producer = (batch.producer_id, batch.producer_epoch)
         if (
             self._gap_after is not None
             and batch.serial > self._gap_after
             and batch.producer_epoch == (self.producer_epoch)
         ):
             self._gap_after = None  # what came after it was taken, so it is written too
+
+    def is_written(self, batch: ProducerBatch) -> bool:
+        """True if the batch has no answer, but a later one of its epoch was acked: leaders leave none out."""
+        return (
+            batch.place < self._acked_place
+            and (batch.producer_id, batch.producer_epoch) == self._acked_producer
+            and (batch.maybe_appended or batch in self.in_flight)
+        )
+
+    def given_up_as_written(self, batch: ProducerBatch) -> None:
+        """Nothing more will be asked of the batch; it `is_written`, so it leaves no gap."""
+        self._remove(batch)
 
     def retry(self, batch: ProducerBatch, *, outcome_known: bool, retry_at_ms: int) -> None:
         """The batch goes again, in its old place; `outcome_known`: it certainly was not appended this time."""
@@ -184,10 +201,7 @@ class PartitionQueue:
 
     def failed(self, batch: ProducerBatch) -> None:
         """The batch is given up. If a sequence was given to it, that leaves a gap."""
-        if batch in self.in_flight:
-            self.in_flight.remove(batch)
-        else:
-            self.waiting.remove(batch)
+        self._remove(batch)
         if batch.base_sequence >= 0:
             self._gap_after = batch.serial if self._gap_after is None else max(batch.serial, self._gap_after)
 
@@ -216,6 +230,9 @@ class PartitionQueue:
         found = [batch for batch in self.in_flight if batch.created_ms < created_before_ms]
         found += [batch for batch in self.waiting if batch.created_ms < created_before_ms]
         return found
+
+    def _remove(self, batch: ProducerBatch) -> None:
+        (self.in_flight if batch in self.in_flight else self.waiting).remove(batch)
 
     def _place_of(self, batch: ProducerBatch) -> int:
         return batch.place if batch.base_sequence >= 0 else self._next_place

@@ -398,18 +398,22 @@ class Sender:
                 (queue, batch) for queue in self._accumulator.active.values() for batch in queue.expired(before_ms)
             ]
             for queue, batch in expired:
-                sent = "its outcome is not known" if batch.maybe_appended or batch in queue.in_flight else "not written"
-                reason = f"; last error: {queue.last_error}" if queue.last_error else ""
-                self._fail(
-                    queue,
-                    batch,
-                    KafkaTimeoutError(
-                        f"{batch.record_count} records for {queue.topic_partition} were not acknowledged within "
-                        f"delivery_timeout_ms={self._config.delivery_timeout_ms}; {sent}{reason}"
-                    ),
-                )
+                if queue.is_written(batch):
+                    queue.given_up_as_written(batch)
+                    self._accumulator.release(queue, batch)
+                    self._completed.append(partial(batch.succeed, -1, -1))
+                else:
+                    self._fail(queue, batch, self._time_out(queue, batch))
         if expired:
             self._deliver()
+
+    def _time_out(self, queue: PartitionQueue, batch: ProducerBatch) -> KafkaTimeoutError:
+        sent = "its outcome is not known" if batch.maybe_appended or batch in queue.in_flight else "not written"
+        reason = f"; last error: {queue.last_error}" if queue.last_error else ""
+        return KafkaTimeoutError(
+            f"{batch.record_count} records for {queue.topic_partition} were not acknowledged within "
+            f"delivery_timeout_ms={self._config.delivery_timeout_ms}; {sent}{reason}"
+        )
 
     # --- metadata and producer ids --------------------------------------------------------------------------------
 

@@ -32,7 +32,9 @@ class ConsumerRecord(NamedTuple):
 
 
 class RecordMetadata(NamedTuple):
-    """Where a record that was sent has landed. `offset` is -1 under acks=0 and where the broker no longer knew it."""
+    """Where a record that was sent has landed. `offset` is -1 under acks=0 and where it was never told: the broker no
+    longer knew it, or no answer came and only the ack of a later batch tells that this one is written.
+    """
 
     topic: str
     partition: int

@@ -92,7 +92,7 @@ class Ledger:
     def acked(self, send: Send, partition: int, offset: int) -> None:
         """The library said so; the partition may be the library's choice."""
         send.place = Place(send.place.topic, partition)
-        send.offset = offset
+        send.offset = offset if offset >= 0 else None  # written, but the library does not know where
         send.acked_s = self.loop.time()
 
     def failed(self, send: Send, reason: str) -> None:

@@ -227,6 +227,34 @@ def test_rule_17_what_an_earlier_leader_may_have_goes_again_behind_what_is_not_d
     assert [(batch.producer_epoch, batch.base_sequence) for batch in (first, second)] == [(0, 0), (0, 10)]
 
 
+def test_rule_17_what_was_taken_before_an_acked_batch_of_its_epoch_is_written() -> None:
+    queue, (first, second, third) = queue_of(3)
+    send_all(queue)
+    queue.acked(second, 0)
+    assert [queue.is_written(batch) for batch in (first, third)] == [True, False]
+    queue.retry(third, outcome_known=False, retry_at_ms=0)
+    queue.retry(first, outcome_known=False, retry_at_ms=0)
+    queue.given_up_as_written(first)
+    assert (list(queue.waiting), list(queue.in_flight)) == ([third], [])
+    assert queue.take() is third
+    assert (third.producer_epoch, third.base_sequence) == (0, 20), "there is no gap"
+
+
+def test_what_was_refused_or_not_sent_or_has_another_epoch_is_not_taken_for_written() -> None:
+    queue, (refused, unknown, acked, waiting) = queue_of(4)
+    assert [queue.take(), queue.take(), queue.take()] == [refused, unknown, acked]
+    queue.acked(acked, 0)
+    queue.retry(refused, outcome_known=True, retry_at_ms=0)
+    queue.retry(unknown, outcome_known=False, retry_at_ms=0)
+    assert [queue.is_written(batch) for batch in (refused, unknown, waiting)] == [False, True, False]
+    unknown.producer_epoch -= 1
+    assert not queue.is_written(unknown)
+    queue, (first, second) = queue_of(2, idempotent=False)
+    send_all(queue)
+    queue.acked(second, 0)
+    assert not queue.is_written(first)
+
+
 def test_an_earlier_success_does_not_close_a_later_gap() -> None:
     queue, (early, lost, unsent) = queue_of(3)
     assert [queue.take(), queue.take()] == [early, lost]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -314,6 +315,26 @@ def test_rule_17_a_timed_out_batch_is_not_doubled_when_it_turns_up_late() -> Non
         assert values.count(b"lost") <= 1
 
     run(body, delivery_timeout_ms=300)
+
+
+def test_rule_17_a_batch_without_an_answer_is_written_if_a_later_one_is() -> None:
+    # To be told that its outcome is not known, the user would write the record a second time.
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        await (await send_many(producer, 1))[0]
+        unknown = ProduceFault(error=ErrorCode.REQUEST_TIMED_OUT, append=True, delay_s=0.2)
+        cluster.faults += [unknown, ProduceFault(), replace(unknown, times=1_000)]
+        first = await producer.send("orders", b"1", partition=0)
+        await asyncio.sleep(0.05)  # each its own batch, both under way
+        second = await producer.send("orders", b"2", partition=0)
+        assert (await second).offset == 2
+        assert not first.is_done
+        assert (await first).offset == -1
+        cluster.faults.clear()
+        assert (await (await send_many(producer, 1, start=3))[0]).offset == 3
+        assert cluster.partition("orders").values() == numbers(4)
+        assert {header.producer_epoch for header in stored_headers(cluster.partition("orders"))} == {0}
+
+    run(body, delivery_timeout_ms=1_000)
 
 
 @pytest.mark.parametrize("error", [ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
