@@ -54,28 +54,18 @@ def _leader_epoch(number: int) -> LeaderEpoch | None:
     return None if number < 0 else LeaderEpoch(number)
 
 
-def _with_refused(
+async def _with_refused(
     request: broker_pb2.ProduceRequest, produced: Awaitable[Sequence[ProduceOutcome]]
-) -> Awaitable[Sequence[ProduceOutcome]]:
+) -> Sequence[ProduceOutcome]:
     """The outcomes with those of internal topics among them: their records are the coordinators' own."""
-    future: asyncio.Future[Sequence[ProduceOutcome]] = asyncio.get_running_loop().create_future()
-
-    def merge(done: asyncio.Future[Sequence[ProduceOutcome]]) -> None:
-        if future.done():
-            return
-        outcomes = iter(done.result())
-        error = ErrorCode.INVALID_TOPIC_EXCEPTION
-        future.set_result(
-            [
-                ProduceOutcome(error, f"Cannot append to internal topic {partition.topic}")
-                if is_internal_topic(partition.topic)
-                else next(outcomes)
-                for partition in request.partitions
-            ]
-        )
-
-    asyncio.ensure_future(produced).add_done_callback(merge)
-    return future
+    outcomes = iter(await produced)
+    error = ErrorCode.INVALID_TOPIC_EXCEPTION
+    return [
+        ProduceOutcome(error, f"Cannot append to internal topic {partition.topic}")
+        if is_internal_topic(partition.topic)
+        else next(outcomes)
+        for partition in request.partitions
+    ]
 
 
 class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
