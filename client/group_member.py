@@ -383,7 +383,10 @@ class GroupMember:
         self._arm()
 
     async def _refresh_and_rest(self) -> None:
-        await self._topics.refresh()
+        try:
+            await self._topics.refresh()
+        except Exception:  # the outermost frame of the task: the next try must come all the same
+            logger.exception("group_refresh_failed group=%s", self.group_id)
         await asyncio.sleep(self._cluster.pause_ms(self._backoff.next_ms()) / 1000)
         self._refresh_task = None
         self._arm()

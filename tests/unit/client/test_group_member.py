@@ -7,6 +7,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
 from harness.virtual_loop import VirtualClock, VirtualLoop, run_virtual
 from klamm.client.cluster_client import ClusterClient
 from klamm.client.config import consumer_config
@@ -25,8 +26,11 @@ class Member(GroupMember):
         super()._on_timer()
 
 
-def test_while_the_cluster_is_away_it_does_not_wake_up_for_the_age_of_its_metadata() -> None:
-    """It did so a thousand times a second, for as long as a refresh was under way or rested."""
+@pytest.mark.parametrize("error", [NodeNotReadyError("no broker answers"), RuntimeError("a bug")])
+def test_while_the_cluster_is_away_it_does_not_wake_up_for_the_age_of_its_metadata(error: Exception) -> None:
+    """It did so a thousand times a second, for as long as a refresh was under way or rested. After what nobody expects
+    it rests and tries again as well.
+    """
 
     async def scenario(loop: VirtualLoop) -> tuple[int, int]:
         refreshes = 0
@@ -35,7 +39,7 @@ def test_while_the_cluster_is_away_it_does_not_wake_up_for_the_age_of_its_metada
             nonlocal refreshes
             refreshes += 1
             await asyncio.sleep(1.5)
-            raise NodeNotReadyError("no broker answers")
+            raise error
 
         cluster = SimpleNamespace(
             clock=VirtualClock(loop), random=Random(1), on_change=[], refreshed_at_ms=-1, topics=set(), refresh=refresh,
