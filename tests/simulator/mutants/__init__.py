@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from simulator.mutants import controller, groups, lifecycle, log, quorum, replication
+from simulator.mutants import clients, controller, groups, lifecycle, log, quorum, replication
 from simulator.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -14,6 +14,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *quorum.MUTANTS,
     *groups.MUTANTS,
     *lifecycle.MUTANTS,
+    *clients.MUTANTS,
 )
 """All of them, in the order of the table."""
 
