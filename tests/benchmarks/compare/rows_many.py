@@ -14,7 +14,7 @@ from .row import Sample, Work
 
 TOPICS: Final = 50
 PARTITIONS: Final = 100
-ACK_SECONDS_MAX: Final = 300.0
+ACK_SECONDS_MAX: Final = 900.0
 QUICK_TOPICS: Final = 2
 
 Partition = tuple[str, int]
