@@ -6,6 +6,7 @@ topic and number; nothing here knows the history's numbering.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -17,7 +18,7 @@ DELIVERY_TIMEOUT_MS: Final = 12_000
 REQUEST_TIMEOUT_MS: Final = 4_000
 ANSWER_SECONDS_MAX: Final = 40.0
 """A library that has not told what came of a record by then is taken to never tell."""
-POLL_SECONDS: Final = 0.3
+POLL_SECONDS: Final = 0.1
 SESSION_TIMEOUT_MS: Final = 6_000
 HEARTBEAT_INTERVAL_MS: Final = 500
 COMMIT_SECONDS: Final = 8.0
@@ -35,6 +36,29 @@ class SendResult:
     ended_ns: int
     error: str | None = None
     fatal: bool = False  # the producer sends nothing more
+
+
+class Sending:
+    """Records handed to a producer, and what came of each so far; the library's threads fill it in."""
+
+    def __init__(self, records: int) -> None:
+        self.began = time.monotonic()
+        self._records = records
+        self._answers: dict[int, SendResult] = {}
+
+    def answer(self, index: int, result: SendResult) -> None:
+        """What became of the record at this place. The first answer counts."""
+        self._answers.setdefault(index, result)
+
+    @property
+    def done(self) -> bool:
+        """True once there is an answer for every record."""
+        return len(self._answers) == self._records
+
+    def results(self) -> list[SendResult]:
+        """In the order of the records; where there is no answer, unknown, as of now."""
+        given_up = SendResult("unknown", None, time.monotonic_ns(), "nothing was told of it")
+        return [self._answers.get(index, given_up) for index in range(self._records)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,7 @@ class ClientSettings:
     group: str
     client_id: str
     compression: str | None = None
+    batch_bytes: int = 16_384  # small: several batches of a partition are under way at once
 
 
 class Client(Protocol):
@@ -91,8 +116,8 @@ class Client(Protocol):
     keeps_subscription: bool
     """Subscribing again to the same topics changes nothing: what it has, it keeps, and no listener is told."""
 
-    def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
-        """Sends the records at once and waits for what becomes of each."""
+    def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
+        """Hands the records to the producer in this order, after all that were handed to it before; waits for none."""
 
     def poll(self) -> PollResult:
         """What the consumer has, or gets within `POLL_SECONDS`."""

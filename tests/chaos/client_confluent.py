@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ from chaos.client import (
     Ownership,
     PolledRecord,
     PollResult,
+    Sending,
     SendResult,
     Spot,
 )
@@ -49,6 +51,7 @@ class ConfluentClient:
                 "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
                 "request.timeout.ms": REQUEST_TIMEOUT_MS,
                 "compression.type": settings.compression or "none",
+                "batch.size": settings.batch_bytes,
             }
         )
         group = {"group.id": settings.group, "group.protocol": group_protocol}
@@ -62,25 +65,25 @@ class ConfluentClient:
         )
         self._result: PollResult | None = None
         self._assigned_by_hand = False
+        self._closed = threading.Event()
+        # Delivery reports are given within the producer's poll: at once, whatever the caller waits for.
+        self._reporting = threading.Thread(target=self._report, daemon=True)
+        self._reporting.start()
 
-    def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
+    def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         """As `Client.send`."""
-        answers: dict[int, SendResult] = {}
+        sending = Sending(len(records))
         for index, ((topic, partition), value) in enumerate(records):
 
             def delivered(error: Any, message: Any, index: int = index) -> None:
-                answers[index] = _not_acked(error) if error is not None else _acked(message.offset())
+                sending.answer(index, _not_acked(error) if error is not None else _acked(message.offset()))
 
             try:
                 self._producer.produce(topic, value, key=b"%d" % partition, partition=partition, on_delivery=delivered)
             except (KafkaException, BufferError) as error:  # it was not taken
                 fatal = isinstance(error, KafkaException) and error.args[0].fatal()
-                answers[index] = SendResult("failed", None, time.monotonic_ns(), str(error), bool(fatal))
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        while len(answers) < len(records) and time.monotonic() < deadline:
-            self._producer.poll(0.1)
-        given_up = SendResult("unknown", None, time.monotonic_ns(), "no delivery report came")
-        return [answers.get(index, given_up) for index in range(len(records))]
+                sending.answer(index, SendResult("failed", None, time.monotonic_ns(), str(error), bool(fatal)))
+        return sending
 
     def poll(self) -> PollResult:
         """As `Client.poll`."""
@@ -147,6 +150,8 @@ class ConfluentClient:
 
     def close(self) -> None:
         """As `Client.close`."""
+        self._closed.set()
+        self._reporting.join()
         left = self._producer.flush(ANSWER_SECONDS_MAX)
         self._result = PollResult()
         try:
@@ -155,6 +160,10 @@ class ConfluentClient:
             raise ClientError("unknown", str(error)) from error
         if left:
             raise ClientError("unknown", f"{left} records were not delivered")
+
+    def _report(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(0.1)
 
     def _assigned(self, _: Any, partitions: Sequence[TopicPartition]) -> None:
         self._note((), partitions)

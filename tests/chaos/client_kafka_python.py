@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from chaos.client import (
     ANSWER_SECONDS_MAX,
@@ -19,6 +18,7 @@ from chaos.client import (
     Ownership,
     PolledRecord,
     PollResult,
+    Sending,
     SendResult,
     Spot,
 )
@@ -54,6 +54,7 @@ class KafkaPythonClient:
                 delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
                 max_block_ms=DELIVERY_TIMEOUT_MS,
                 compression_type=settings.compression,
+                batch_size=settings.batch_bytes,
             )
             self._consumer = KafkaConsumer(
                 **{**common, "request_timeout_ms": 2 * SESSION_TIMEOUT_MS},  # it must exceed the session's
@@ -68,29 +69,19 @@ class KafkaPythonClient:
             raise ClientError("failed", _text(error)) from error
         self._listener = _Listener()
 
-    def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
+    def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         """As `Client.send`."""
-        answers: dict[int, SendResult] = {}
-        futures: list[tuple[int, Any]] = []
+        sending = Sending(len(records))
         for index, ((topic, partition), value) in enumerate(records):
             try:
                 future = self._producer.send(topic, value, key=b"%d" % partition, partition=partition)
             except KafkaError as error:  # it was not taken
                 fatal = type(error).__name__ in KAFKA_PYTHON_FATAL
-                answers[index] = SendResult("failed", None, time.monotonic_ns(), _text(error), fatal)
+                sending.answer(index, SendResult("failed", None, time.monotonic_ns(), _text(error), fatal))
                 continue
-            future.add_callback(lambda sent, index=index: answers.setdefault(index, _acked(sent.offset)))
-            future.add_errback(lambda error, index=index: answers.setdefault(index, _not_acked(error)))
-            futures.append((index, future))
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        for index, future in futures:
-            try:
-                sent = future.get(timeout=max(0.0, deadline - time.monotonic()))
-            except KafkaError as error:
-                answers.setdefault(index, _not_acked(error))
-            else:
-                answers.setdefault(index, _acked(sent.offset))
-        return [answers[index] for index in range(len(records))]
+            future.add_callback(lambda sent, index=index: sending.answer(index, _acked(sent.offset)))
+            future.add_errback(lambda error, index=index: sending.answer(index, _not_acked(error)))
+        return sending
 
     def poll(self) -> PollResult:
         """As `Client.poll`."""

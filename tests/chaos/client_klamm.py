@@ -18,12 +18,12 @@ from chaos.client import (
     Ownership,
     PolledRecord,
     PollResult,
+    Sending,
     SendResult,
     Spot,
 )
 from chaos.outcomes import klamm_outcome
 from klamm.client import Consumer, ConsumerRebalanceListener, Producer, TopicPartition
-from klamm.client.delivery_future import DeliveryFuture
 from klamm.proto.errors import KafkaError
 
 
@@ -37,6 +37,7 @@ class KlammClient:
             bootstrap_servers=settings.servers,
             client_id=settings.client_id,
             compression_type=settings.compression,
+            batch_size=settings.batch_bytes,
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_block_ms=DELIVERY_TIMEOUT_MS,
@@ -54,28 +55,18 @@ class KlammClient:
         )
         self._listener = _Listener()
 
-    def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
+    def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         """As `Client.send`."""
-        answers: dict[int, SendResult] = {}
-        futures: list[tuple[int, DeliveryFuture]] = []
+        sending = Sending(len(records))
         for index, ((topic, partition), value) in enumerate(records):
             try:
                 future = self._producer.send(topic, value, key=b"%d" % partition, partition=partition)
             except KafkaError as error:  # it was not taken
-                answers[index] = SendResult("failed", None, time.monotonic_ns(), _text(error))
+                sending.answer(index, SendResult("failed", None, time.monotonic_ns(), _text(error)))
                 continue
-            future.add_callback(lambda sent, index=index: answers.setdefault(index, _acked(sent.offset)))
-            future.add_errback(lambda error, index=index: answers.setdefault(index, _not_acked(error)))
-            futures.append((index, future))
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        for index, future in futures:
-            try:
-                future.get(timeout=max(0.0, deadline - time.monotonic()))
-            except KafkaError as error:
-                answers.setdefault(index, _not_acked(error))
-            else:
-                answers.setdefault(index, _acked(future.get().offset))
-        return [answers[index] for index in range(len(records))]
+            future.add_callback(lambda sent, index=index: sending.answer(index, _acked(sent.offset)))
+            future.add_errback(lambda error, index=index: sending.answer(index, _not_acked(error)))
+        return sending
 
     def poll(self) -> PollResult:
         """As `Client.poll`."""

@@ -29,6 +29,7 @@ CONFLUENT: Final = "confluent-kafka"
 KAFKA_PYTHON: Final = "kafka-python"
 LIBRARIES: Final = (KLAMM, CONFLUENT, KAFKA_PYTHON)
 _COMPRESSIONS: Final = (None, "gzip", "lz4", "zstd")
+_BATCH_BYTES: Final = (200, 16_384)
 _MIXED_GROUP: Final = "everybody"
 _MIXED_SHARE: Final = 0.3
 _CONSUMER_PROTOCOL_SHARE: Final = 0.3
@@ -116,13 +117,13 @@ def _run_worker(settings: ProgramSettings, number: int, stopping: threading.Even
 
 
 def _choose_client(settings: ProgramSettings, random: Random) -> tuple[Callable[[str], Client], str]:
-    compression = random.choice(_COMPRESSIONS)
+    compression, batch_bytes = random.choice(_COMPRESSIONS), random.choice(_BATCH_BYTES)
     consumer_protocol = settings.library == CONFLUENT and random.random() < _CONSUMER_PROTOCOL_SHARE
     mixed = not consumer_protocol and random.random() < _MIXED_SHARE
     group = f"{settings.library}-kip-848" if consumer_protocol else _MIXED_GROUP if mixed else settings.library
 
     def connect(client_id: str) -> Client:
-        client_settings = ClientSettings(settings.servers, group, client_id, compression)
+        client_settings = ClientSettings(settings.servers, group, client_id, compression, batch_bytes)
         return new_client(settings.library, client_settings, consumer_protocol=consumer_protocol)
 
     return connect, group

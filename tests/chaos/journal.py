@@ -1,8 +1,9 @@
 """What one thread of a client program did, in a file of its own, so that kill -9 at any moment leaves it whole.
 
 Each line is an operation as harness/history.py writes it, after one character: `?` for one that begins, `=` for one
-that has ended. The last `?` without its `=` is what was under way when the program was killed: it becomes `unknown`,
-for whatever it had asked of the cluster may yet happen.
+that has ended. Sends may overlap, so an end names its operation by the time at which it began: no two of a thread begin
+at one. A `?` without its `=` was under way when the program was killed: it becomes `unknown`, for whatever it had asked
+of the cluster may yet happen.
 """
 
 from __future__ import annotations
@@ -34,30 +35,33 @@ class Journal:
 
 
 def read_journal(path: Path, gone_ns: int | None) -> Iterator[Operation]:
-    """The operations in a journal, in their order.
+    """The operations in a journal, in the order in which they began.
 
     `gone_ns`: when the program was killed. What was under way ended then, as unknown, and its process crashed.
     None: it ended in good order, and so did its operations.
     """
-    began: Operation | None = None
+    began: dict[int, Operation] = {}  # by the time at which it began, as are those that have ended
+    ended: dict[int, Operation] = {}
     last: Operation | None = None
     with path.open(encoding="utf-8") as file:
         for line in file:
             if not line.endswith("\n"):
                 break  # killed while it wrote
             operation = _operation(line[1:])
-            if line[0] == "?":
-                began = operation
-            else:
-                began = None
-                last = operation
-                yield operation
+            if line[0] == "?" or operation.began_ns not in began:  # some are written once, when they have ended
+                began[operation.began_ns] = operation
+            if line[0] == "=":
+                ended[operation.began_ns] = operation
+                while began and (first := next(iter(began))) in ended:
+                    last = ended.pop(first)
+                    del began[first]
+                    yield last
     if gone_ns is None:
-        if began is not None:
-            raise HistoryError(f"{path}: an operation has no end, and its program was not killed: {began}")
+        if began:
+            raise HistoryError(f"{path}: {len(began)} operations without an end, and their program was not killed")
         return
-    if began is not None:
-        last = _given_up(began, gone_ns)
+    for began_ns, operation in began.items():
+        last = ended[began_ns] if began_ns in ended else _given_up(operation, gone_ns)
         yield last
     if last is not None and last.kind != "crash":
         yield Operation(last.process, last.client, "crash", gone_ns, gone_ns, "ok")

@@ -1,5 +1,6 @@
 """One thread of a client program: one operation after another, drawn at random, each written to the journal.
 
+Sends are not waited for: up to SENDS_MAX of them are under way beside the operation that the thread is at.
 The thread is one process of the history at a time: when its producer or consumer fails for good, it throws both away
 (a `crash`) and goes on under the next number. Values are unique in the campaign: process number and a count.
 """
@@ -13,15 +14,23 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from chaos.client import Client, ClientError, PollResult, SendResult, Spot
+from chaos.client import ANSWER_SECONDS_MAX, Client, ClientError, PollResult, Sending, SendResult, Spot
 from chaos.journal import Journal
 from chaos.outcomes import operation_outcome
 from harness.history import Kind, Operation, Polled, Position, Rebalance, Sent
 
 VALUES_PER_PROCESS: Final = 1_000_000
 PROCESSES_PER_WORKER: Final = 100
-_RECORDS_MAX: Final = 4
+SENDS_MAX: Final = 8
+_RECORDS_MAX: Final = 16
+_SPOTS_MAX: Final = 3  # to which one send goes
+_BEHIND_MAX: Final = 10_000
+"""A consumer with an assignment by hand that is further behind in a partition gives up on it: so what is read stays in
+proportion to what is written, however long a campaign lasts. Everything is read at its end."""
+_BACK_MAX: Final = 2_000  # offsets from the end at which it begins anew
+_SETTLE_SECONDS: Final = 2.0  # for sends under way when the consumer has failed for good
 _RETRY_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.01
 _WEIGHTS: Final[Mapping[Kind, float]] = {"send": 10, "poll": 10, "assign": 0.25, "subscribe": 0.25, "committed": 0.1}
 _COMMIT_SHARE: Final = 0.3
 """Of the polls of a subscribed consumer that gave something."""
@@ -57,7 +66,11 @@ class Worker:
         self._pace_s = pace_s
         self._stopping = stopping
         self._count = 0
+        self._last_began_ns = 0
+        self._sendings: list[tuple[Operation, Sending]] = []  # under way
         self._subscribed = False
+        self._ends: dict[int, int] = {}  # by partition: the highest end that this thread knows of
+        self._positions: dict[int, int] = {}  # by partition, what is assigned by hand: the next offset to read
         self._seen: dict[int, int] = {}  # the next offset to read, by partition, as this process knows it
         self._to_commit: dict[int, int] = {}
 
@@ -68,6 +81,8 @@ class Worker:
             if client is None:
                 return
             alive = self._work(client)
+            # At the end of the campaign a library is held to tell of every record.
+            self._settle(ANSWER_SECONDS_MAX if alive else _SETTLE_SECONDS)
             if alive:
                 client.close()
                 return
@@ -86,10 +101,11 @@ class Worker:
         alive = self._subscribe(client) if self._random.random() < 0.5 else self._assign(client)
         while alive and not self._stopping.is_set():
             self._stopping.wait(self._random.uniform(0, 2 * self._pace_s))
-            (kind,) = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
-            match kind:
+            if not self._collect():
+                return False
+            match self._draw():
                 case "send":
-                    alive = self._send(client)
+                    self._send(client)
                 case "poll":
                     alive = self._poll(client)
                 case "assign":
@@ -100,21 +116,27 @@ class Worker:
                     alive = self._committed(client)
         return alive
 
+    def _draw(self) -> Kind:
+        if any(self._ends.get(number, 0) - at > _BEHIND_MAX for number, at in self._positions.items()):
+            return "assign"
+        (kind,) = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+        return "poll" if kind == "send" and len(self._sendings) == SENDS_MAX else kind
+
     def _crash(self, client: Client) -> None:
-        now = time.monotonic_ns()
+        now = self._now_ns()
         self._journal.end(Operation(self._process, self._library, "crash", now, now, "ok"))
         # Closed in the background: a client that has failed may take its time, or never end.
         threading.Thread(target=_close_quietly, args=(client,), daemon=True).start()
         self._process += 1
         self._count = 0
-        self._seen, self._to_commit, self._subscribed = {}, {}, False
+        self._seen, self._positions, self._to_commit, self._subscribed = {}, {}, {}, False
         if self._process > self._last_process:
             raise RuntimeError(f"{self._library} came to its end {PROCESSES_PER_WORKER} times")
 
     # --- operations ----------------------------------------------------------------------------------------------
 
     def _begin(self, kind: Kind, *, sends: tuple[Sent, ...] = (), positions: tuple[Position, ...] = ()) -> Operation:
-        now = time.monotonic_ns()
+        now = self._now_ns()
         group = self._group if kind in ("subscribe", "commit", "committed") else None
         operation = Operation(
             self._process, self._library, kind, now, now, "unknown", sends=sends, positions=positions, group=group
@@ -123,18 +145,50 @@ class Worker:
         return operation
 
     def _end(self, operation: Operation) -> None:
-        self._journal.end(replace(operation, ended_ns=time.monotonic_ns()))
+        self._journal.end(replace(operation, ended_ns=max(operation.began_ns, time.monotonic_ns())))
 
-    def _send(self, client: Client) -> bool:
-        spots = self._random.choices(self._spots, k=self._random.randint(1, _RECORDS_MAX))
+    def _send(self, client: Client) -> None:
+        some = self._random.sample(self._spots, self._random.randint(1, min(_SPOTS_MAX, len(self._spots))))
+        spots = self._random.choices(some, k=self._random.randint(1, _RECORDS_MAX))
         values = [self._next_value() for _ in spots]
         sends = tuple(Sent(self._numbers[spot], value, "unknown") for spot, value in zip(spots, values, strict=True))
         operation = self._begin("send", sends=sends)
-        results = client.send([(spot, b"%d" % value) for spot, value in zip(spots, values, strict=True)])
-        sent = tuple(_sent(one, result) for one, result in zip(sends, results, strict=True))
+        sending = client.send([(spot, b"%d" % value) for spot, value in zip(spots, values, strict=True)])
+        self._sendings.append((operation, sending))
+
+    def _collect(self) -> bool:
+        """Writes down the sends that have ended; False when the producer has failed for good."""
+        deadline = time.monotonic() - ANSWER_SECONDS_MAX
+        alive, left = True, []
+        for operation, sending in self._sendings:
+            if sending.done or sending.began < deadline:
+                alive = self._end_send(operation, sending.results()) and alive
+            else:
+                left.append((operation, sending))
+        self._sendings = left
+        return alive
+
+    def _settle(self, seconds: float) -> None:
+        """Waits for the sends under way, and writes them down as they then are."""
+        deadline = time.monotonic() + seconds
+        while self._sendings and time.monotonic() < deadline:
+            self._collect()
+            time.sleep(_LOOK_SECONDS)
+        for operation, sending in self._sendings:
+            self._end_send(operation, sending.results())
+        self._sendings = []
+
+    def _end_send(self, operation: Operation, results: Sequence[SendResult]) -> bool:
+        """False when the producer has failed for good."""
+        sent = tuple(_sent(one, result) for one, result in zip(operation.sends, results, strict=True))
         errors = sorted({result.error for result in results if result.error is not None})
         outcome = operation_outcome([result.outcome for result in results])
-        self._end(replace(operation, sends=sent, outcome=outcome, error="; ".join(errors) or None))
+        ended_ns = max(operation.began_ns, *(result.ended_ns for result in results))
+        ended = replace(operation, ended_ns=ended_ns, sends=sent, outcome=outcome, error="; ".join(errors) or None)
+        self._journal.end(ended)
+        for one in sent:
+            if one.offset is not None:
+                self._ends[one.partition] = max(one.offset + 1, self._ends.get(one.partition, 0))
         return not any(result.fatal for result in results)
 
     def _poll(self, client: Client) -> bool:
@@ -157,14 +211,15 @@ class Worker:
     def _assign(self, client: Client) -> bool:
         spots = self._random.sample(self._spots, self._random.randint(1, len(self._spots)))
         positions = {spot: self._known_offset(self._numbers[spot]) for spot in spots}
-        numbered = self._positions(positions)
+        numbered = self._numbered(positions)
         self._subscribed, self._to_commit = False, {}
+        self._positions = {self._numbers[spot]: offset for spot, offset in positions.items()}
         return self._carry_out(self._begin("assign", positions=numbered), lambda: client.assign(positions))
 
     def _subscribe(self, client: Client) -> bool:
         if self._subscribed and client.keeps_subscription:
             return True  # the history would say that what it had is gone
-        self._subscribed, self._to_commit = True, {}
+        self._subscribed, self._positions, self._to_commit = True, {}, {}
         return self._carry_out(self._begin("subscribe"), lambda: client.subscribe(self._topics))
 
     def _commit(self, client: Client) -> bool:
@@ -179,7 +234,7 @@ class Worker:
         except ClientError as error:
             self._end(replace(operation, outcome=error.outcome, error=str(error)))
             return not error.fatal
-        self._end(replace(operation, outcome="ok", positions=self._positions(found)))
+        self._end(replace(operation, outcome="ok", positions=self._numbered(found)))
         return True
 
     def _carry_out(self, operation: Operation, do: Callable[[], None]) -> bool:
@@ -191,6 +246,11 @@ class Worker:
         self._end(replace(operation, outcome="ok"))
         return True
 
+    def _now_ns(self) -> int:
+        """No two operations begin at one time: by it the journal knows them."""
+        self._last_began_ns = max(time.monotonic_ns(), self._last_began_ns + 1)
+        return self._last_began_ns
+
     # --- what it remembers ---------------------------------------------------------------------------------------
 
     def _next_value(self) -> int:
@@ -198,9 +258,12 @@ class Worker:
         return self._process * VALUES_PER_PROCESS + self._count
 
     def _known_offset(self, partition: int) -> int:
-        """The beginning, where it stood, or somewhere between."""
+        """Where it stood, or somewhere before the end; the beginning, where it knows of neither."""
+        end = self._ends.get(partition, 0)
         last = self._seen.get(partition, 0)
-        return last if self._random.random() < 0.6 else self._random.randint(0, last)
+        if self._random.random() < 0.6 and end - last <= _BEHIND_MAX:
+            return last
+        return self._random.randint(max(0, end - _BACK_MAX), end)
 
     def _note_positions(self, result: PollResult) -> None:
         for number in (self._numbers[spot] for change in result.ownerships for spot in change.revoked):
@@ -208,9 +271,12 @@ class Worker:
         for record in result.records:
             number = self._numbers[record.spot]
             self._seen[number] = max(self._seen.get(number, 0), record.offset + 1)
+            self._ends[number] = max(self._seen[number], self._ends.get(number, 0))
+            if number in self._positions:
+                self._positions[number] = record.offset + 1
             self._to_commit[number] = record.offset + 1
 
-    def _positions(self, offsets: Mapping[Spot, int | None]) -> tuple[Position, ...]:
+    def _numbered(self, offsets: Mapping[Spot, int | None]) -> tuple[Position, ...]:
         numbered = sorted((self._numbers[spot], offset) for spot, offset in offsets.items())
         return tuple(Position(number, offset) for number, offset in numbered)
 

@@ -12,9 +12,12 @@ Rules that a recorder keeps, and that the checker takes as given:
 
 * Every operation that began is in the history. One that still runs when its process is thrown away is written as
   `unknown`, with the time at which it was given up.
-* A process is one producer and one consumer for their whole life, and its operations never overlap. Whoever makes a new
-  producer or consumer, after a `crash` or a fatal error, takes a new process number. Nothing follows a `crash`.
-* The operations of one process stand in the order in which they were made; those of different processes in any.
+* A process is one producer and one consumer for their whole life. Whoever makes a new producer or consumer, after a
+  `crash` or a fatal error, takes a new process number. Nothing follows a `crash`, and all has ended by then.
+* The operations of one process stand in the order in which they began; those of different processes in any.
+* A `send` may overlap any other operation of its process: it lasts from the first record's call to the last one's
+  answer, and the next may begin meanwhile. The producer is given the records in the order of the sends and within each
+  in theirs. All other operations of a process, the consumer's, never overlap one another.
 * All times are nanoseconds of one monotonic clock, that of the campaign.
 * A `partition` is the campaign's number for a topic-partition: with several topics it numbers them through.
 

@@ -39,7 +39,9 @@ class _Consumer:
     runs: dict[int, Run] = field(default_factory=dict)
     group: str | None = None
     unsure: bool = False  # an assignment ended unknown: partitions may be its own that no one told of
-    asked_ns: int = 0  # when the operation before this one began: from then on a rebalance may have taken place
+    asked_ns: int = (
+        0  # when the operation before this one (no send) began: from then on a rebalance may have taken place
+    )
     left_at: dict[int, int] = field(default_factory=dict)  # by partition: the highest next offset of runs that ended
 
 
@@ -75,7 +77,8 @@ class Consumers:
                 self._commit(number, operation, consumer)
             case "crash":
                 self._drop(consumer, list(consumer.runs))
-        consumer.asked_ns = operation.began_ns
+        if operation.kind != "send":
+            consumer.asked_ns = operation.began_ns
 
     def conclude(self) -> dict[int, Intervals]:
         """Ends what still runs; returns by partition what was read on past."""

@@ -49,23 +49,30 @@ class Recording:
 
     def __init__(self) -> None:
         self.statistics = Statistics(began_ns=1 << 62)
-        self._ended_ns: dict[int, int] = {}  # by process
+        self._began_ns: dict[int, int] = {}  # by process: of the last operation
+        self._ended_ns: dict[int, int] = {}  # by process: of the last one that is no send
+        self._all_ended_ns: dict[int, int] = {}  # by process: the last end of all
         self._crashed: set[int] = set()
         self._attempts: dict[int, tuple[int, int]] = {}  # by partition: the first beginning, the last end
 
     def see(self, number: int, operation: Operation) -> None:
         """
-        :raises HistoryError: operations of one process overlap, or follow its crash, or one ends before it began.
+        :raises HistoryError: operations of one process that are no sends overlap, or one follows its crash, or they are
+            not in the order in which they began, or one ends before it began.
         """
         process, began_ns, ended_ns = operation.process, operation.began_ns, operation.ended_ns
         if process in self._crashed:
             raise HistoryError(f"entry {number}: process {process} does something after its crash")
-        if not self._ended_ns.get(process, 0) <= began_ns <= ended_ns:
+        earliest = self._earliest(process, operation)
+        if not earliest <= began_ns <= ended_ns:
             raise HistoryError(
                 f"entry {number} of process {process} lasts from {began_ns} to {ended_ns}; "
-                f"the one before it ended at {self._ended_ns.get(process)}"
+                f"after what came before it can begin at {earliest}"
             )
-        self._ended_ns[process] = ended_ns
+        self._began_ns[process] = began_ns
+        self._all_ended_ns[process] = max(ended_ns, self._all_ended_ns.get(process, 0))
+        if operation.kind != "send":
+            self._ended_ns[process] = ended_ns
         statistics = self.statistics
         statistics.operations[operation.client, operation.kind, operation.outcome] += 1
         statistics.polled += len(operation.polls)
@@ -80,11 +87,20 @@ class Recording:
         if operation.kind == "crash":
             self._crashed.add(process)
 
+    def _earliest(self, process: int, operation: Operation) -> int:
+        """When the process' next operation may begin."""
+        match operation.kind:
+            case "send":
+                return self._began_ns.get(process, 0)
+            case "crash":
+                return self._all_ended_ns.get(process, 0)
+        return max(self._began_ns.get(process, 0), self._ended_ns.get(process, 0))
+
     def conclude(self, acked_ns: Mapping[int, Sequence[int]], faults: Iterable[Fault]) -> Statistics:
         """`acked_ns`: by partition, the times of all acks, sorted."""
         statistics = self.statistics
-        statistics.processes = len(self._ended_ns)
-        if not self._ended_ns:
+        statistics.processes = len(self._began_ns)
+        if not self._began_ns:
             statistics.began_ns = 0
         for partition, (first, last) in self._attempts.items():
             statistics.longest_gaps[partition] = longest_gap(acked_ns.get(partition, ()), first, last, partition)

@@ -55,11 +55,24 @@ def test_a_line_that_was_cut_short_was_not_written(tmp_path: Path) -> None:
     assert list(read_journal(path, 99)) == [SENT, given_up, CRASH]
 
 
+def test_sends_that_overlap_stand_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    later = replace(SEND, began_ns=12, ended_ns=12, sends=(Sent(0, 7000003, "unknown"),))
+    latest = replace(SEND, began_ns=14, ended_ns=14, sends=(Sent(0, 7000004, "unknown"),))
+    later_sent = replace(later, ended_ns=16, outcome="ok", sends=(Sent(0, 7000003, "ok", 6, 16),))
+    latest_sent = replace(latest, ended_ns=15, outcome="ok", sends=(Sent(0, 7000004, "ok", 7, 15),))
+    begun = [("?", SEND), ("?", later), ("?", latest)]
+    path = journal(tmp_path / "whole", *begun, ("=", latest_sent), ("=", SENT), ("=", later_sent))
+    assert list(read_journal(path, None)) == [SENT, later_sent, latest_sent]
+    killed = journal(tmp_path / "killed", *begun, ("=", latest_sent), ("=", SENT))
+    given_up = replace(later, ended_ns=99, error="the client was killed")
+    assert list(read_journal(killed, 99)) == [SENT, given_up, latest_sent, CRASH]
+
+
 def test_killed_before_it_did_anything(tmp_path: Path) -> None:
     assert list(read_journal(journal(tmp_path / "j"), 99)) == []
 
 
 def test_an_operation_without_end_of_a_program_that_ended_in_order_is_a_mistake(tmp_path: Path) -> None:
     path = journal(tmp_path / "j", ("?", SEND))
-    with pytest.raises(HistoryError, match="no end"):
+    with pytest.raises(HistoryError, match="without an end"):
         list(read_journal(path, None))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from chaos.client import ClientError, Ownership, PolledRecord, PollResult, SendResult, Spot
+from chaos.client import ClientError, Ownership, PolledRecord, PollResult, Sending, SendResult, Spot
 from chaos.journal import Journal, read_journal
 from chaos.worker import PROCESSES_PER_WORKER, VALUES_PER_PROCESS, Worker
 from harness.history import Operation, Polled, Rebalance
@@ -28,6 +28,7 @@ class FakeClient:
         self._stopping = stopping
         self._positions: dict[Spot, int] = {}
         self._news: list[Ownership] = []
+        self._late: list[tuple[Sending, int, SendResult]] = []
         self.fatal = False
         self.closed = False
 
@@ -37,24 +38,33 @@ class FakeClient:
             self._stopping.set()
         return self._left <= 0 and self.fatal
 
-    def send(self, records: Sequence[tuple[Spot, bytes]]) -> list[SendResult]:
+    def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         broken = self._operation()
-        results = []
-        for spot, value in records:
+        sending = Sending(len(records))
+        for index, (spot, value) in enumerate(records):
             self._log[spot].append(value)
             outcome = "unknown" if len(self._log[spot]) % 5 == 0 else "ok"
             offset = len(self._log[spot]) - 1 if outcome == "ok" else None
-            results.append(SendResult(outcome, offset, time.monotonic_ns(), None, broken))  # type: ignore[arg-type]
-        return results
+            result = SendResult(outcome, offset, time.monotonic_ns(), None, broken)  # type: ignore[arg-type]
+            self._late.append((sending, index, result))
+        if self._left <= 0:
+            self._tell()  # nobody polls any more
+        return sending
 
     def poll(self) -> PollResult:
         result = PollResult(fatal=self._operation())
+        self._tell()  # answers come when the caller is at something else
         result.ownerships, self._news = self._news, []
         for spot, offset in self._positions.items():
             found = self._log[spot][offset:]
             result.records += [PolledRecord(spot, offset + index, value) for index, value in enumerate(found)]
             self._positions[spot] = len(self._log[spot])
         return result
+
+    def _tell(self) -> None:
+        for sending, index, answer in self._late:
+            sending.answer(index, answer)
+        self._late = []
 
     def assign(self, positions: Mapping[Spot, int]) -> None:
         self._positions = dict(positions)

@@ -345,10 +345,43 @@ class TestReplicasDiffer:
 
 
 class TestRulesOfAHistory:
-    def test_operations_of_one_process_do_not_overlap(self) -> None:
-        history = sent(0, 1)
+    def test_what_a_consumer_does_does_not_overlap(self) -> None:
+        history = HandMade()
+        history.poll(1)
+        history.poll(1)
         history.lasts(1, 0.5, 3)
         with pytest.raises(HistoryError, match=r"entry 1 of process 1 lasts from 500000000 to"):
+            check(history.entries)
+
+    def test_sends_overlap_one_another_and_what_the_consumer_does(self) -> None:
+        history = sent(0, 1)
+        history.assign(1, {0: 0})
+        history.poll(1, 0, 1)
+        history.lasts(0, 1, 9)
+        history.lasts(1, 2, 7)
+        history.lasts(2, 3, 4)
+        history.lasts(3, 4, 5)
+        assert_fine(history)
+
+    def test_sends_stand_in_the_order_in_which_they_began(self) -> None:
+        history = sent(0, 1)
+        history.lasts(0, 2, 3)
+        history.lasts(1, 1, 4)
+        with pytest.raises(HistoryError, match="entry 1 of process 1 lasts from 1000000000 to"):
+            check(history.entries)
+
+    def test_records_of_overlapping_sends_lie_in_the_order_of_the_calls(self) -> None:
+        history = sent(1, 0)
+        history.lasts(0, 1, 9)
+        history.lasts(1, 2, 3)  # it is acked first, and lies first
+        only(history, AnomalyName.NONMONOTONIC_SEND)
+
+    def test_all_has_ended_at_a_crash(self) -> None:
+        history = sent(0)
+        history.lasts(0, 0, 9)
+        history.crash(1)
+        history.lasts(1, 5, 5)
+        with pytest.raises(HistoryError, match="entry 1 of process 1 lasts from 5000000000 to"):
             check(history.entries)
 
     def test_nothing_ends_before_it_began(self) -> None:
