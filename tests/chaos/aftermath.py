@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.history import LogEntry, ReplicaLog
+from harness.history import CompactedLog, LogEntry, ReplicaLog
+from harness.history_compacted import CompactedLogError, committed_offsets, latest_records
 from klamm.proto.errors import KafkaError
-from klamm.proto.record_batch import check_batch
+from klamm.proto.record_batch import batches, check_batch
 
 _COMPLAINT: Final = re.compile(
     r"Traceback \(most recent call last\)|\bCRITICAL\b|invariant|Fatal Python error|Exception ignored"
@@ -61,6 +62,48 @@ def read_replicas(
     for number, (topic, partition) in enumerate(partitions):
         for broker in replicas[topic, partition]:
             yield read_replica(folders[broker], broker, topic, partition, number)
+
+
+def read_compacted(folder: Path) -> list[tuple[int, bytes]]:
+    """Base offset and bytes of each segment of a log that is compacted.
+
+    A stop may come between the steps of a swap; then a restart puts the new segment in the place of all that begin in
+    it, and so does this.
+
+    :raises DamagedReplicaError: such a segment holds nothing.
+    """
+    segments = {int(path.name[: -len(".log")]): path.read_bytes() for path in folder.glob("*.log")}
+    for path in folder.glob("*.log.swap"):
+        new, data = int(path.name[: -len(".log.swap")]), path.read_bytes()
+        headers = [header for _, header in batches(data)]
+        if not headers:
+            raise DamagedReplicaError(f"{path} holds no batch")
+        for old in [base for base in segments if new <= base < headers[-1].next_offset]:
+            del segments[old]
+        segments[new] = data
+    return sorted(segments.items())
+
+
+def read_compacted_logs(
+    folders: Mapping[int, Path],
+    topic: str,
+    replicas: Mapping[int, Sequence[int]],
+    high_watermarks: Mapping[int, int],
+    numbers: Mapping[tuple[str, int], int],
+) -> Iterator[CompactedLog]:
+    """Every replica of __consumer_offsets, by its own partitions. `numbers`: the history's, of all other partitions.
+
+    :raises DamagedReplicaError: one is not as such a log must be.
+    """
+    for partition, brokers in sorted(replicas.items()):
+        for broker in brokers:
+            folder = folders[broker] / f"{topic}-{partition}"
+            try:
+                end, records = latest_records(read_compacted(folder))
+                committed = committed_offsets(records, numbers)
+            except CompactedLogError as error:
+                raise DamagedReplicaError(f"broker-{broker} {folder}: {error}") from error
+            yield CompactedLog(broker, topic, partition, high_watermarks[partition], end, records, committed)
 
 
 def complaints_in_logs(logs: Mapping[str, Path]) -> list[str]:

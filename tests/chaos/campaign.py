@@ -18,6 +18,7 @@ from chaos.cluster import BROKERS_MAX, CONTROLLERS, HostedCluster
 from chaos.fault_actions import do_fault
 from chaos.fault_runner import Arena, FaultRunner
 from chaos.fleet import HOST, Fleet, FleetSettings
+from chaos.groups_at_the_end import OffsetsTopic, ask_coordinators
 from chaos.guard import TOKEN_FILE, start_guard
 from chaos.nemesis import CUTS, FaultKind, draw_plan
 from chaos.network import Network, make_network
@@ -152,16 +153,39 @@ class Campaign:
         else:
             self._say(f"every client reads everything: {sum(ends)} records")
             result.trouble += fleet.read_all(ends)
+        groups = set()
         for operation in fleet.operations():
             history.append(operation)
+            if operation.kind == "commit" and operation.group is not None:
+                groups.add(operation.group)
+        offsets_topic = self._ask_for_offsets(cluster, fleet, sorted(groups), history)
         replicas = {spot: list(one.replicas) for spot, one in cluster.partitions().items()}
         self._say("stopping the nodes")
         killed = cluster.stop()
         result.trouble += [f"{name} did not stop in time and was killed" for name in killed]
-        self._read_replicas(cluster, replicas, history)
+        self._read_replicas(cluster, replicas, offsets_topic, history)
+
+    def _ask_for_offsets(
+        self, cluster: HostedCluster, fleet: Fleet, groups: list[str], history: HistoryWriter
+    ) -> OffsetsTopic | None:
+        """Asks each coordinator first, so that all that it tells lies before the high watermarks."""
+        self._say(f"what {len(groups)} groups have committed is asked for")
+        servers = ",".join(spec.address for spec in cluster.first_brokers)
+        for operation in ask_coordinators(servers, groups, PARTITIONS, fleet.new_process()):
+            history.append(operation)
+            if operation.outcome != "ok":
+                self._result.trouble.append(f"liveness: offsets of group {operation.group}: {operation.error}")
+        offsets_topic = OffsetsTopic.look(cluster)
+        if offsets_topic is None and groups:
+            self._result.trouble.append("liveness: not every leader of the offsets of groups tells its high watermark")
+        return offsets_topic
 
     def _read_replicas(
-        self, cluster: HostedCluster, replicas: Mapping[Spot, list[int]], history: HistoryWriter
+        self,
+        cluster: HostedCluster,
+        replicas: Mapping[Spot, list[int]],
+        offsets_topic: OffsetsTopic | None,
+        history: HistoryWriter,
     ) -> None:
         folders = {spec.node_id: spec.data_folder for spec in cluster.layout.brokers}
         if any(spot not in replicas for spot in PARTITIONS):
@@ -170,6 +194,8 @@ class Campaign:
         try:
             for replica in read_replicas(folders, PARTITIONS, replicas):
                 history.append(replica)
+            for log in offsets_topic.read(folders, PARTITIONS) if offsets_topic is not None else ():
+                history.append(log)
         except DamagedReplicaError as error:
             self._result.trouble.append(f"damaged replica: {error}")
 

@@ -42,6 +42,11 @@ BROKER_CONFIG: Final[Mapping[str, str]] = {
     "replica.lag.time.max.ms": "4000",
     # A clock that is moved must not make records old: what is deleted by age is not lost by mistake.
     "log.retention.ms": "-1",
+    # The offsets of groups are cleaned while the campaign runs, on each broker when it comes to it.
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.segment.bytes": "65536",
+    "log.cleaner.min.cleanable.ratio": "0.1",
+    "log.cleaner.backoff.ms": "1000",
 }
 CONTROLLER_CONFIG: Final[Mapping[str, str]] = {}
 

@@ -100,6 +100,12 @@ class Fleet:
                 if path.exists():
                     yield from read_journal(path, program.gone_ns)
 
+    def new_process(self) -> int:
+        """The number of a process of the history that no client program has."""
+        with self._lock:
+            self._next_process += 1
+            return self._next_process - 1
+
     def close(self) -> None:
         """Ends whatever still runs."""
         with self._lock:

@@ -22,7 +22,7 @@ from harness.history import Kind, Operation, Polled, Position, Rebalance, Sent
 VALUES_PER_PROCESS: Final = 1_000_000
 PROCESSES_PER_WORKER: Final = 100
 SENDS_MAX: Final = 8
-_RECORDS_MAX: Final = 16
+_RECORDS_MAX: Final = 32
 _SPOTS_MAX: Final = 3  # to which one send goes
 _BEHIND_MAX: Final = 10_000
 """A consumer with an assignment by hand that is further behind in a partition gives up on it: so what is read stays in
@@ -31,7 +31,7 @@ _BACK_MAX: Final = 2_000  # offsets from the end at which it begins anew
 _SETTLE_SECONDS: Final = 2.0  # for sends under way when the consumer has failed for good
 _RETRY_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.01
-_WEIGHTS: Final[Mapping[Kind, float]] = {"send": 10, "poll": 10, "assign": 0.25, "subscribe": 0.25, "committed": 0.1}
+_WEIGHTS: Final[Mapping[Kind, float]] = {"send": 15, "poll": 10, "assign": 0.25, "subscribe": 0.25, "committed": 0.1}
 _COMMIT_SHARE: Final = 0.3
 """Of the polls of a subscribed consumer that gave something."""
 

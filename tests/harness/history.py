@@ -40,9 +40,12 @@ FORMAT = "klamm-history"
 VERSION = 1
 
 Outcome: TypeAlias = Literal["ok", "failed", "unknown"]
-Kind: TypeAlias = Literal["send", "poll", "assign", "subscribe", "commit", "committed", "crash", "final-poll"]
+Kind: TypeAlias = Literal[
+    "send", "poll", "assign", "subscribe", "commit", "committed", "crash", "final-poll", "final-committed"
+]
 
 OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
+_COMPACTED_FIELDS = ("topic", "partition", "high_watermark", "log_end_offset", "records", "committed")
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
@@ -103,6 +106,7 @@ class Operation:
     * `commit`: `positions` for the `group`, each the next offset to read. `unknown` also where only some were taken, or
       where the library tried again: the first try may have been taken, whatever the last was told.
     * `committed`: the group's committed offsets as `positions`, asked of the coordinator; None where there is none.
+    * `final-committed`: the same, after all clients have stopped: the group's offsets change no more.
     * `crash`: the process is thrown away. Its outcome is `ok`.
     """
 
@@ -155,7 +159,36 @@ class ReplicaLog:
     entries: tuple[LogEntry, ...]  # by offset, from the log's start
 
 
-Entry: TypeAlias = Operation | Fault | ReplicaLog
+class KeyedRecord(NamedTuple):
+    """A record of a compacted log."""
+
+    offset: int
+    key: str  # as is the value: its bytes in hexadecimal
+    value: str | None  # None: a tombstone
+
+
+class CommittedOffset(NamedTuple):
+    """What a record of __consumer_offsets says."""
+
+    group: str
+    partition: int  # the campaign's number
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedLog:
+    """One replica of a compacted topic, read as a `ReplicaLog`: what cleaning must keep of it."""
+
+    broker: int
+    topic: str
+    partition: int  # of the topic itself: the campaign has no number for it
+    high_watermark: int  # before the cluster stopped, when every replica was in sync
+    log_end_offset: int
+    records: tuple[KeyedRecord, ...]  # each key's latest, by offset
+    committed: tuple[CommittedOffset, ...] = ()  # what they say, where it is __consumer_offsets
+
+
+Entry: TypeAlias = Operation | Fault | ReplicaLog | CompactedLog
 
 
 class HistoryWriter:
@@ -249,6 +282,8 @@ def to_line(entry: Entry) -> str:
         case ReplicaLog(broker, topic, partition, entries):
             batches = [[batch.base_offset, batch.last_offset, batch.leader_epoch, batch.digest] for batch in entries]
             return _dump({"replica": broker, "topic": topic, "partition": partition, "entries": batches})
+        case CompactedLog():
+            return _dump({"compacted": entry.broker} | {name: getattr(entry, name) for name in _COMPACTED_FIELDS})
 
 
 def from_line(line: str) -> Entry:
@@ -268,6 +303,8 @@ def from_line(line: str) -> Entry:
             return Fault(
                 str(value["fault"]), str(value["target"]), int(value["began_ns"]), ended_ns, str(value["detail"])
             )
+        if "compacted" in value:
+            return _compacted_from_json(value)
         entries = tuple(LogEntry(int(a), int(b), int(epoch), str(d)) for a, b, epoch, d in value["entries"])
         return ReplicaLog(int(value["replica"]), str(value["topic"]), int(value["partition"]), entries)
     except (KeyError, TypeError, ValueError) as error:
@@ -320,6 +357,15 @@ def _operation_from_json(value: dict[str, Any]) -> Operation:
         tuple(Rebalance(tuple(r), _positions(a), before) for r, a, before in value.get("rebalances", ())),
         value.get("group"),
         value.get("error"),
+    )
+
+
+def _compacted_from_json(value: dict[str, Any]) -> CompactedLog:
+    records = tuple(KeyedRecord(int(o), str(k), None if v is None else str(v)) for o, k, v in value["records"])
+    committed = tuple(CommittedOffset(str(group), int(p), int(o)) for group, p, o in value["committed"])
+    ends = (int(value["high_watermark"]), int(value["log_end_offset"]))
+    return CompactedLog(
+        int(value["compacted"]), str(value["topic"]), int(value["partition"]), *ends, records, committed
     )
 
 

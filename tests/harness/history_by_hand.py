@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.history import (
+    CommittedOffset,
+    CompactedLog,
     Entry,
     Fault,
+    KeyedRecord,
     Kind,
     LogEntry,
     Operation,
@@ -78,6 +81,9 @@ class HandMade:
     def committed(self, process: int, offset: int | None, *, partition: int = 0, outcome: Outcome = "ok") -> int:
         return self._add(process, "committed", outcome=outcome, positions=_positions({partition: offset}), group="g")
 
+    def final_committed(self, offset: int | None, *, partition: int = 0, outcome: Outcome = "ok") -> int:
+        return self._add(98, "final-committed", outcome=outcome, positions=_positions({partition: offset}), group="g")
+
     def crash(self, process: int) -> int:
         return self._add(process, "crash")
 
@@ -88,6 +94,21 @@ class HandMade:
 
     def replica(self, broker: int, *entries: LogEntry, partition: int = 0) -> int:
         self.entries.append(ReplicaLog(broker, "t", partition, entries))
+        return len(self.entries) - 1
+
+    def compacted(
+        self,
+        broker: int,
+        *records: tuple[int, str, str | None],
+        end: int | None = None,
+        high_watermark: int = 0,
+        committed: Sequence[tuple[int, int]] = (),
+    ) -> int:
+        """A replica of __consumer_offsets. `records`: offset, key, value; `committed` by group g: partition, offset."""
+        kept = tuple(KeyedRecord(o, k.encode().hex(), None if v is None else v.encode().hex()) for o, k, v in records)
+        end = max((offset + 1 for offset, _, _ in records), default=0) if end is None else end
+        told = tuple(CommittedOffset("g", *pair) for pair in committed)
+        self.entries.append(CompactedLog(broker, "__consumer_offsets", 3, high_watermark, end, kept, told))
         return len(self.entries) - 1
 
     def fault(self, kind: str, target: str, began_s: int, ended_s: int | None = None) -> int:

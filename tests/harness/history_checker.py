@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.history import Entry, Fault, Operation, ReplicaLog, faults_of
+from harness.history import CompactedLog, Entry, Fault, Operation, ReplicaLog, faults_of
 from harness.history_commits import Commits
+from harness.history_compacted import CompactedLogs
 from harness.history_consumers import Consumers
 from harness.history_findings import Anomaly, AnomalyName, Findings
 from harness.history_lag import Lag
@@ -52,6 +53,7 @@ class _Check:
         self._lag = Lag()
         self._consumers = Consumers(self._findings, self._commits, self._lag)
         self._replicas = Replicas(self._findings)
+        self._compacted = CompactedLogs(self._findings)
         self._recording = Recording()
         self._faults: list[Fault] = []
         self._final_poll = False
@@ -65,6 +67,8 @@ class _Check:
                     self._faults.append(entry)
                 case ReplicaLog():
                     self._replicas.see(number, entry)
+                case CompactedLog():
+                    self._compacted.see(number, entry)
         return self._conclude()
 
     def _see(self, number: int, operation: Operation) -> None:
@@ -75,8 +79,10 @@ class _Check:
             case "poll" | "final-poll":
                 self._records.see_poll(number, operation)
                 self._final_poll = self._final_poll or operation.kind == "final-poll"
-            case "commit" | "committed":
+            case "commit" | "committed" | "final-committed":
                 self._commits.see(number, operation)
+                if operation.kind == "final-committed":
+                    self._compacted.see_told(number, operation)
         self._consumers.see(number, operation)
 
     def _conclude(self) -> Verdict:
@@ -87,6 +93,7 @@ class _Check:
         records.conclude(covered, all_was_read=self._final_poll)
         self._commits.conclude(polled)
         self._replicas.conclude({partition: sorted(rows) for partition, rows in records.at.items()})
+        self._compacted.conclude()
         acked_ns = records.acked_ns_by_partition()
         statistics = self._recording.conclude(acked_ns, faults_of(self._faults))
         statistics.unseen = records.unseen
@@ -101,4 +108,4 @@ class _Check:
         alone = sorted(acked - self._replicas.partitions)
         if alone:
             unchecked.append(f"replicas were not compared of partitions {', '.join(map(str, alone))}")
-        return tuple(unchecked)
+        return (*unchecked, *self._compacted.unchecked)

@@ -60,7 +60,7 @@ class Commits:
         self._registers: dict[tuple[str, int], _Register] = {}
 
     def see(self, number: int, operation: Operation) -> None:
-        """A `commit` or a `committed`.
+        """A `commit`, a `committed` or a `final-committed`.
 
         :raises HistoryError: it names no group.
         """
@@ -68,7 +68,7 @@ class Commits:
             raise HistoryError(f"entry {number} is a {operation.kind} of no group")
         for position in operation.positions:
             register = self._register(operation.group, position.partition)
-            if operation.kind == "committed":
+            if operation.kind != "commit":
                 if operation.outcome == "ok":
                     times = (operation.began_ns, operation.ended_ns)
                     register.asked.append(CommitRead(number, operation.process, *times, position.offset))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from harness.history import Entry, Fault, Operation, ReplicaLog, faults_of
+from harness.history import CompactedLog, Entry, Fault, Operation, ReplicaLog, faults_of
 from harness.history_checker import Verdict
 from harness.history_statistics import Gap
 
@@ -58,7 +58,9 @@ class Picture:
     processes: dict[int, ProcessLane] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     acked_ns: dict[int, array[int]] = field(default_factory=dict)  # by partition
-    shown: dict[int, Operation | ReplicaLog | Fault] = field(default_factory=dict)  # what shows anomalies, by number
+    shown: dict[int, Operation | ReplicaLog | CompactedLog | Fault] = field(
+        default_factory=dict
+    )  # what shows anomalies, by number
 
     @property
     def column_ns(self) -> int:
