@@ -97,12 +97,19 @@ class PartitionQueue:
         self.topic_id = topic_id
         self.leader_epoch = leader_epoch
 
-    def may_send(self, now_ms: int) -> bool:
-        """True if nothing of the partition's own state holds its oldest waiting batch back."""
+    def may_send(self, now_ms: int, leader_epoch: int | None = None) -> bool:
+        """True if nothing of the partition's own state holds its oldest waiting batch back.
+
+        `leader_epoch` is the one to send under; None: the same as before.
+        """
         if not self.waiting or len(self.in_flight) >= self.max_in_flight or now_ms < self.retry_at_ms:
             return False
         if self.in_flight:
             if self._draining:
+                return False
+            # The same broker was elected anew, perhaps uncleanly, and has forgotten the producer id: it refuses what
+            # is under way, for that bears the old leader epoch, and would take what comes behind it.
+            if self.idempotent and leader_epoch is not None and leader_epoch != self.leader_epoch:
                 return False
             # The new epoch must not begin while answers of the old one are due.
             if self._gap_after is not None and not self.waiting[0].maybe_appended:

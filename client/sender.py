@@ -161,7 +161,7 @@ class Sender:
                     next_ms = ready_at_ms if next_ms is None else min(next_ms, ready_at_ms)
                 elif leader is None:
                     leaderless = True
-                elif queue.may_send(now_ms):
+                elif queue.may_send(now_ms, leader.epoch):
                     by_broker.setdefault(leader.broker_id, []).append((queue, leader))
             for broker_id, queues in by_broker.items():
                 stream = self._stream(broker_id)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from harness.fake_broker import FakeCluster, ProduceFault, stored_headers
+from harness.fake_controllers import until
 from klamm.client import AsyncProducer, DeliveryFuture
+from klamm.proto.broker_pb2 import MetadataRequest, ProduceRequest
 from klamm.proto.errors import (
     ErrorCode,
     IllegalStateError,
@@ -23,6 +24,11 @@ from klamm.proto.errors import (
 )
 from klamm.proto.record_codec import read_batch
 
+HOUR_MS = 3_600_000
+"""Longer than any test: what waits for it does not end in time."""
+
+PATIENT = dict.fromkeys(("request_timeout_ms", "delivery_timeout_ms", "metadata_max_age_ms"), HOUR_MS)
+
 Body = Callable[[FakeCluster, AsyncProducer], Awaitable[None]]
 
 
@@ -31,8 +37,13 @@ def run(body: Body, *, partitions: int = 1, brokers: int = 3, **arguments: Any) 
         async with FakeCluster(brokers) as cluster:
             cluster.create_topic("orders", partitions)
             producer = AsyncProducer(bootstrap_servers=cluster.bootstrap_servers, **arguments)
-            async with asyncio.timeout(30), producer:
-                await body(cluster, producer)
+            await producer.start()
+            try:
+                async with asyncio.timeout(30):
+                    await body(cluster, producer)
+                    await producer.close()
+            finally:
+                await producer.close(timeout=0)
 
     asyncio.run(main())
 
@@ -45,6 +56,13 @@ async def send_many(producer: AsyncProducer, count: int, *, start: int = 0, part
         if number % 10 == 9:
             await asyncio.sleep(0)
     return futures
+
+
+def under_way(producer: AsyncProducer) -> int:
+    """How many batches are with brokers, unanswered."""
+    assert producer._core is not None
+    queues = producer._core._sender._accumulator.active.values()
+    return sum(len(queue.in_flight) for queue in queues)
 
 
 def numbers(count: int) -> list[bytes]:
@@ -110,12 +128,10 @@ def test_linger_gathers_records() -> None:
 def test_flush_does_not_linger() -> None:
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         await producer.send("orders", b"x")
-        began = time.monotonic()
         await producer.flush()
-        assert time.monotonic() - began < 5
         assert cluster.partition("orders").end_offset == 1
 
-    run(body, linger_ms=20_000)
+    run(body, linger_ms=HOUR_MS, delivery_timeout_ms=HOUR_MS)
 
 
 @pytest.mark.parametrize(
@@ -148,20 +164,15 @@ def test_kip_951_a_leader_hint_is_followed_at_once() -> None:
         await (await send_many(producer, 1))[0]
         cluster.move_leader("orders", 0, 2)
         for broker in cluster.brokers:
-            broker.metadata_snapshot = await broker.GetMetadata(_metadata_request(), None)
+            broker.metadata_snapshot = await broker.GetMetadata(MetadataRequest(topics=["orders"]), None)
             broker.metadata_snapshot.topics[0].partitions[0].leader_id = 0
             broker.metadata_snapshot.topics[0].partitions[0].leader_epoch = 0
-        began = time.monotonic()
+        cluster.requests.clear()
         assert (await producer.send_and_wait("orders", b"1", partition=0)).offset == 1
-        assert time.monotonic() - began < 2
+        asked = [request for request in cluster.requests if isinstance(request, ProduceRequest)]
+        assert len(asked) == 2, "refused by the old leader, taken by the new one"
 
-    run(body)
-
-
-def _metadata_request() -> Any:
-    from klamm.proto.broker_pb2 import MetadataRequest
-
-    return MetadataRequest(topics=["orders"])
+    run(body, retry_backoff_ms=HOUR_MS)
 
 
 def test_a_dead_leader_is_replaced_as_soon_as_another_is_elected() -> None:
@@ -172,12 +183,10 @@ def test_a_dead_leader_is_replaced_as_soon_as_another_is_elected() -> None:
         await asyncio.sleep(0.2)
         assert not futures[0].is_done
         cluster.move_leader("orders", 0, 1)
-        elected = time.monotonic()
         assert [(await future).offset for future in futures] == list(range(1, 51))
-        assert time.monotonic() - elected < 1.0
         assert cluster.partition("orders").values() == numbers(51)
 
-    run(body)
+    run(body, **PATIENT)
 
 
 def test_a_hung_leader_is_left_as_soon_as_another_is_elected() -> None:
@@ -185,30 +194,53 @@ def test_a_hung_leader_is_left_as_soon_as_another_is_elected() -> None:
         await (await send_many(producer, 1))[0]
         cluster.brokers[0].pause()
         futures = await send_many(producer, 50, start=1)
-        await asyncio.sleep(0.05)
+        await until(lambda: cluster.brokers[0].waiting)
         cluster.move_leader("orders", 0, 1)
-        began = time.monotonic()
         assert [(await future).offset for future in futures] == list(range(1, 51))
-        assert time.monotonic() - began < 3
         cluster.brokers[0].resume()
         assert cluster.partition("orders").values() == numbers(51)
 
-    run(body)
+    run(body, **PATIENT)
 
 
 def test_rule_17_records_keep_their_order_into_a_topic_that_is_made_anew() -> None:
     # Its leader takes any first sequence: while the old topic's answer is due, nothing may go to the new one.
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         await (await send_many(producer, 1))[0]
-        cluster.faults.append(ProduceFault(delay_s=0.5))
+        held = asyncio.Event()
+        cluster.faults.append(ProduceFault(held=held))
         before = await producer.send("orders", b"before", partition=0)
-        async with asyncio.timeout(10):
-            while cluster.faults[0].times:  # noqa: ASYNC110  # the broker has it, and holds the answer back
-                await asyncio.sleep(0.005)
+        await until(lambda: not cluster.faults[0].times)  # the broker has it, and holds the answer back
         cluster.create_topic("orders")
         assert producer._core is not None
         await producer._core.cluster.refresh()
         after = await producer.send("orders", b"after", partition=0)
+        await asyncio.sleep(0.1)
+        assert cluster.partition("orders").values() == []
+        held.set()
+        assert [(await before).offset, (await after).offset] == [0, 1]
+        assert cluster.partition("orders").values() == [b"before", b"after"]
+
+    run(body)
+
+
+def test_rule_17_records_keep_their_order_into_a_new_epoch_of_the_same_broker() -> None:
+    # It may have lost what it knew of the producer id (an unclean election): it refuses what bears its old epoch, so
+    # while an answer of that is due, nothing may go to it under the new one.
+    async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
+        await (await send_many(producer, 1))[0]
+        held = asyncio.Event()
+        cluster.faults.append(ProduceFault(held=held))
+        before = await producer.send("orders", b"before", partition=0)
+        await until(lambda: not cluster.faults[0].times)  # it is on its way, and slow
+        cluster.partition("orders").truncate_to(0)
+        cluster.partition("orders").producers.clear()
+        cluster.metadata_offset += 1
+        assert producer._core is not None
+        await producer._core.cluster.refresh()
+        after = await producer.send("orders", b"after", partition=0)
+        await asyncio.sleep(0.1)
+        held.set()
         assert [(await before).offset, (await after).offset] == [0, 1]
         assert cluster.partition("orders").values() == [b"before", b"after"]
 
@@ -258,7 +290,7 @@ def test_rule_17_what_an_earlier_leader_may_have_is_given_up_where_a_later_one_l
             await producer.send_and_wait("orders", b"%d" % number, partition=0)
         cluster.brokers[0].pause()
         sent = await producer.send("orders", b"perhaps in the log of broker 0", partition=0)
-        await asyncio.sleep(0.05)
+        await until(lambda: cluster.brokers[0].waiting)
         cluster.partition("orders").truncate_to(1)
         cluster.move_leader("orders", 0, 1)
         with pytest.raises(OutOfOrderSequenceNumberError, match="its outcome is not known"):
@@ -275,7 +307,7 @@ def test_rule_17_what_an_earlier_leader_may_have_is_not_split() -> None:
         await producer.send_and_wait("orders", b"0", partition=0)
         cluster.brokers[0].pause()
         sent = [await producer.send("orders", b"x" * 50, partition=0) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        await until(lambda: cluster.brokers[0].waiting)
         cluster.message_bytes_max = 120
         cluster.move_leader("orders", 0, 1)
         for future in sent:
@@ -305,7 +337,7 @@ def test_rule_17_a_timed_out_batch_is_not_doubled_when_it_turns_up_late() -> Non
         await (await send_many(producer, 1))[0]
         cluster.brokers[0].pause()
         lost = await producer.send("orders", b"lost", partition=0)
-        with pytest.raises(KafkaTimeoutError, match="delivery_timeout_ms=300; its outcome is not known"):
+        with pytest.raises(KafkaTimeoutError, match="delivery_timeout_ms=1000; its outcome is not known"):
             await lost
         cluster.brokers[0].resume()
         for future in await send_many(producer, 20, start=1):
@@ -314,18 +346,21 @@ def test_rule_17_a_timed_out_batch_is_not_doubled_when_it_turns_up_late() -> Non
         assert [value for value in values if value != b"lost"] == numbers(21)
         assert values.count(b"lost") <= 1
 
-    run(body, delivery_timeout_ms=300)
+    run(body, delivery_timeout_ms=1_000)
 
 
 def test_rule_17_a_batch_without_an_answer_is_written_if_a_later_one_is() -> None:
     # To be told that its outcome is not known, the user would write the record a second time.
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         await (await send_many(producer, 1))[0]
-        unknown = ProduceFault(error=ErrorCode.REQUEST_TIMED_OUT, append=True, delay_s=0.2)
+        held = asyncio.Event()
+        unknown = ProduceFault(error=ErrorCode.REQUEST_TIMED_OUT, append=True, held=held)
         cluster.faults += [unknown, ProduceFault(), replace(unknown, times=1_000)]
         first = await producer.send("orders", b"1", partition=0)
-        await asyncio.sleep(0.05)  # each its own batch, both under way
+        await until(lambda: not unknown.times)
         second = await producer.send("orders", b"2", partition=0)
+        await until(lambda: under_way(producer) == 2)
+        held.set()
         assert (await second).offset == 2
         assert not first.is_done
         assert (await first).offset == -1
@@ -334,7 +369,7 @@ def test_rule_17_a_batch_without_an_answer_is_written_if_a_later_one_is() -> Non
         assert cluster.partition("orders").values() == numbers(4)
         assert {header.producer_epoch for header in stored_headers(cluster.partition("orders"))} == {0}
 
-    run(body, delivery_timeout_ms=1_000)
+    run(body, delivery_timeout_ms=2_000)
 
 
 @pytest.mark.parametrize("error", [ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
@@ -343,11 +378,14 @@ def test_rule_16_a_leader_that_resigns_may_have_appended_what_it_refuses(error: 
     # sequence must therefore stay, or the batch would be written once more in a new epoch.
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         await (await send_many(producer, 1))[0]
-        cluster.faults.append(ProduceFault(error=ErrorCode.INVALID_RECORD, append=True, delay_s=0.2))
+        held = asyncio.Event()
+        cluster.faults.append(ProduceFault(error=ErrorCode.INVALID_RECORD, append=True, held=held))
         cluster.faults.append(ProduceFault(error=error, append=True))
         given_up = await producer.send("orders", b"given up" * 20, partition=0)
-        await asyncio.sleep(0.05)  # each its own batch, both under way
+        await until(lambda: not cluster.faults[0].times)
         kept = await producer.send("orders", b"kept" * 30, partition=0)
+        await until(lambda: under_way(producer) == 2)
+        held.set()
         with pytest.raises(InvalidRecordError):
             await given_up
         assert (await kept).offset == 2
@@ -416,7 +454,7 @@ def test_an_unknown_topic_ends_with_what_was_wrong() -> None:
 def test_a_topic_that_appears_is_used() -> None:
     async def body(cluster: FakeCluster, producer: AsyncProducer) -> None:
         task = asyncio.ensure_future(producer.send_and_wait("late", b"x"))
-        await asyncio.sleep(0.1)
+        await until(lambda: len([each for each in cluster.requests if "late" in getattr(each, "topics", ())]) > 1)
         cluster.create_topic("late")
         assert (await task).offset == 0
 
