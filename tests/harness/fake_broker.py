@@ -32,7 +32,7 @@ class ProduceFault:
     error: ErrorCode | None = None  # the answer
     append: bool = False  # written all the same
     break_stream: bool = False  # instead of an answer
-    delay_s: float = 0.0
+    held: asyncio.Event | None = None  # it happens once this is set
     times: int = 1
     partition: int | None = None
     hint: bool = True
@@ -226,6 +226,7 @@ class FakeBroker(FakeGroupCalls, broker_pb2_grpc.BrokerServicer):
         self.alive = False
         self.running = asyncio.Event()
         self.running.set()
+        self.waiting = 0  # produce requests that came while it was paused and are not looked at yet
         self.metadata_snapshot: pb.MetadataResponse | None = None  # told instead of the truth, when set
         self._server: Any = None
 
@@ -279,14 +280,18 @@ class FakeBroker(FakeGroupCalls, broker_pb2_grpc.BrokerServicer):
             yield response
 
     async def _produce(self, request: pb.ProduceRequest) -> pb.ProduceResponse | None:
-        await self.running.wait()
+        self.waiting += 1
+        try:
+            await self.running.wait()
+        finally:
+            self.waiting -= 1
         self.cluster.requests.append(request)
         answers = []
         broken = False
         for entry in request.partitions:
             fault = self.cluster.fault_for(entry.partition)
-            if fault is not None and fault.delay_s:
-                await asyncio.sleep(fault.delay_s)
+            if fault is not None and fault.held is not None:
+                await fault.held.wait()
             if fault is None or fault.append or (fault.error is None and not fault.break_stream):
                 answer = await self._append(entry)
             else:

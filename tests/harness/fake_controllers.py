@@ -110,6 +110,7 @@ class FakeController(ControllerServicer):
         self.node_id = node_id
         self.port = 0
         self.hung = False
+        self.hanging = 0  # calls that wait for it to go on
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -128,8 +129,12 @@ class FakeController(ControllerServicer):
         return self.quorum.active_id == self.node_id
 
     async def _hang(self) -> None:
-        while self.hung:
-            await self.quorum.changed.wait()
+        self.hanging += 1
+        try:
+            while self.hung:
+                await self.quorum.changed.wait()
+        finally:
+            self.hanging -= 1
 
     async def Submit(self, request: Command, context: Any) -> CommandResponse:
         await self._hang()

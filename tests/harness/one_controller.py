@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.fake_raft import FakeRaft
+from klamm.cluster.clock import Clock
 from klamm.cluster.node_config import Address
 from klamm.controller.active_controller import ActiveController, TopicDefaults
 from klamm.controller.metadata_log import MetadataLog
@@ -31,11 +32,13 @@ class OneController:
         session_timeout_ms: int = 2_000,
         crash_grace_ms: int = 250,
         defaults: TopicDefaults | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        clock = clock or SystemClock()
         self.machine = MetadataStateMachine(log or MetadataLog())
         self.raft = FakeRaft(self.machine)
         self.sessions = SessionDriver(
-            clock=SystemClock(),
+            clock=clock,
             machine=self.machine,
             session_timeout_ms=session_timeout_ms,
             crash_grace_ms=crash_grace_ms,
@@ -45,7 +48,7 @@ class OneController:
             node_id=NodeId(0),
             raft=self.raft,
             machine=self.machine,
-            clock=SystemClock(),
+            clock=clock,
             defaults=defaults or TopicDefaults(),
             is_broker_alive=self.sessions.is_alive,
             on_active=lambda: self.sessions.became_active(self.controller),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from harness.fake_controllers import FakeQuorum, until
+from klamm.broker import controller_client
 from klamm.broker.controller_client import ControllerClient, ControllerReplacedError
 from klamm.broker.system_clock import SystemClock
 from klamm.proto.command_pb2 import Command, CommandResponse, UnregisterBrokerCommand
@@ -83,34 +83,36 @@ def test_one_call_that_failed_does_not_break_off_what_hangs_on_the_controller() 
     asyncio.run(main())
 
 
-def test_a_killed_controller_is_left_for_the_next_one_at_once() -> None:
+def test_a_killed_controller_is_left_for_the_next_one_before_any_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_client, "ATTEMPT_TIMEOUT_MS", 600_000)
+
     async def main() -> None:
         async with FakeQuorum(3) as quorum:
             client = ControllerClient(quorum.addresses, SystemClock())
             await client.submit(a_command(), timeout_ms=5_000)
             await quorum.nodes[0].kill()
             quorum.elect(1)
-            started = time.monotonic()
-            response = await client.submit(a_command(), timeout_ms=5_000)
-            assert response.error_code == 0
-            assert time.monotonic() - started < 2
+            async with asyncio.timeout(20):
+                assert (await client.submit(a_command(), timeout_ms=600_000)).error_code == 0
             assert (await client.active()).controller_id == 1
             await client.close()
 
     asyncio.run(main())
 
 
-def test_a_command_under_way_at_a_hung_controller_moves_to_the_next_one() -> None:
+def test_a_command_under_way_at_a_hung_controller_moves_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_client, "ATTEMPT_TIMEOUT_MS", 600_000)
+
     async def main() -> None:
         async with FakeQuorum(3) as quorum:
             client = ControllerClient(quorum.addresses, SystemClock())
             active = await client.active()
             quorum.nodes[0].hung = True
-            submitted = asyncio.ensure_future(client.submit(a_command(), timeout_ms=20_000))
-            await asyncio.sleep(0.02)
+            submitted = asyncio.ensure_future(client.submit(a_command(), timeout_ms=600_000))
+            await until(lambda: quorum.nodes[0].hanging)
             quorum.elect(2)
             client.report_failure(active, "another part noticed")
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 assert (await submitted).error_code == 0
             quorum.nodes[0].hung = False
             quorum.elect(2)
@@ -162,13 +164,10 @@ def test_controllers_that_come_back_are_found_again() -> None:
             client.report_failure(active, "killed")
             assert await client.describe_quorum(timeout_ms=200) is None
             await quorum.nodes[0].start()
-            started = time.monotonic()
             await client.active(timeout_ms=10_000)
-            assert time.monotonic() - started < 2
             answer = await client.describe_quorum()
             assert answer is not None
             assert answer.controller_id == 0
-            await until(lambda: True)
             await client.close()
 
     asyncio.run(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,9 +126,8 @@ def test_nodes_that_answer_no_call_are_described_as_unknown() -> None:
     with _started(fake_cluster(brokers=1)) as cluster:
         cluster.kill(1)
         cluster.kill("controller-1")
-        before = time.monotonic()
         status = cluster.describe()
-        assert time.monotonic() - before < 1
+        assert not cluster.observer._channels, "a node that is down was asked: each such call may take seconds"
         assert status.topics is None
         assert status.active_controller is None
         assert not status.healthy
