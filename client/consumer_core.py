@@ -190,9 +190,10 @@ class ConsumerCore:
                     continue
                 try:
                     found = position.take(remaining, self._reader, check_crc=self.config.check_crcs)
-                except KafkaError:
+                except KafkaError as error:
                     if polled:
-                        break  # the error is raised again by the next poll, after what is good
+                        position.error = error  # for the next poll, after what is good
+                        break
                     raise
                 room |= position.wants_data
                 if found:

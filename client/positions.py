@@ -151,7 +151,8 @@ class PartitionPosition:
         """Up to `records_max` records, in order, keys and values as bytes; moves `position` past them.
 
         :raises CorruptRecordError: the next batch is damaged; the position stays before it.
-        :raises KafkaError: what went wrong while fetching, once all before it was given out.
+        :raises KafkaError: what went wrong while fetching, once all before it was given out; each time until a seek
+        where nothing says where to begin.
         """
         found: list[ConsumerRecord] = []
         while len(found) < records_max:
@@ -166,7 +167,9 @@ class PartitionPosition:
                 self._damaged(self._header, str(error))
         failure = self.error
         if not found and failure is not None and not self._chunks:
-            self.error = None
+            # To ask a broker again brings the error again, if it stands. Where there is nothing to ask for, it stays.
+            if self.fetch_offset is not None or self.reset is not None:
+                self.error = None
             raise failure
         return found
 

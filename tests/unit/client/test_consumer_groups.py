@@ -676,6 +676,26 @@ def test_auto_offset_reset_counts_where_nothing_is_committed(reset: str) -> None
     run(body, partitions=1)
 
 
+def test_what_has_no_committed_offset_is_told_by_each_poll_until_it_is_sought() -> None:
+    async def body(world: World) -> None:
+        consumer = await world.consumer(auto_offset_reset="none")
+        consumer.assign([P0])
+        await consumer.commit({P0: 0})
+        consumer.assign([P0, P1])
+        assert consumer._core is not None
+        consumer.seek(P0, 0)
+        p0, p1 = (consumer._core.positions[partition] for partition in (P0, P1))
+        await until(lambda: p0.has_data and p1.has_data)
+        assert [len(records) for records in (await consumer.poll()).values()] == [10], "what is good comes first"
+        for _ in range(2):
+            with pytest.raises(NoOffsetForPartitionError, match="orders-1"):
+                await consumer.poll(100)
+        consumer.seek(P1, 4)
+        assert [record.offset for record in await read(6, consumer)] == [4, 5, 6, 7, 8, 9]
+
+    run(body)
+
+
 def test_partitions_assigned_by_hand_begin_at_the_committed_offset_and_commit_from_outside() -> None:
     async def body(world: World) -> None:
         consumer = await world.consumer(enable_auto_commit=False)
