@@ -175,13 +175,16 @@ class ReplicaManager:
         outcomes: list[ProduceOutcome] = []
         waits: list[Wait] = []
         slow: list[tuple[int, PartitionProduce]] = []
+        slow_names: set[tuple[str, int]] = set()  # a request may name a partition twice: in its order, too
         now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
         for index, request in enumerate(requests):
             appended = None
-            if not self._slow_appends.any or (request.topic, request.partition) not in self._slow_appends:
+            name = (request.topic, request.partition)
+            if name not in slow_names and not (self._slow_appends.any and name in self._slow_appends):
                 appended = self._append(request, acks, now_ms, wall_ms)
             if appended is None or isinstance(appended, UnpreparedBatch):
                 slow.append((index, request))
+                slow_names.add(name)
                 outcomes.append(_GIVEN_UP)
                 continue
             outcome, leader, required = appended

@@ -81,6 +81,23 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
+def test_a_partition_named_twice_keeps_its_order(tmp_path: Path) -> None:
+    """The second batch needs no preparation, but the first, of the same request, does."""
+
+    async def test(broker: OneBroker, served: Serving) -> None:
+        async with served.client() as client:
+            data = tuple(
+                part("produce", 9, "PartitionProduceData", index=0, records=keyed(count)) for count in (MANY, 1)
+            )
+            topics = (part("produce", 9, "TopicProduceData", name="compacted", partition_data=data),)
+            client.send("produce", 9, transactional_id=None, acks=1, timeout=timedelta(seconds=10), topic_data=topics)
+            _, partitions = await receive(client)
+        assert [partition.base_offset for partition in partitions] == [0, MANY]
+        assert [header.record_count for header in stored(broker, "compacted")] == [MANY, 1]
+
+    run(tmp_path, test)
+
+
 def test_another_connection_is_answered_before_many_records_are_looked_through(
     tmp_path: Path, begun: asyncio.Event
 ) -> None:
