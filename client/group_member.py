@@ -169,10 +169,12 @@ class GroupMember:
         if generation_id is not None:
             self._topics.assignor(self._machine.protocol_name).on_assignment(partitions, generation_id)
 
-    async def completed(self, rejoin_reason: str) -> None:
-        """The user's thread has taken up the assignment; with a reason, the group is to rebalance once more."""
-        if rejoin_reason:
-            self._act(self._machine.rejoin(rejoin_reason))
+    async def rejoin(self, reason: str) -> None:
+        """Once the user's thread has taken up the assignment, the group is to rebalance once more."""
+        self._act(self._machine.rejoin(reason))
+
+    async def completed(self) -> None:
+        """The user's thread has taken up the assignment."""
         self._act(self._machine.completed(self._clock.monotonic_ms()))
         self._on_metadata()  # what changed while it synced was not looked at
 

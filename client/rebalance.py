@@ -69,6 +69,8 @@ class Rebalance:
         self._on_assigned = on_assigned
         self.listener: ConsumerRebalanceListener | None = None
         self._failure: BaseException | None = None  # what the user's listener raised
+        # Assigned, and the listener has not heard of it to the end: a poll of an AsyncConsumer may be cancelled there.
+        self._untold: set[TopicPartition] = set()
 
     def poll(self) -> Steps:
         """What the group needs of the user now. :raises KafkaError: the consumer was thrown out, or a listener failed.
@@ -129,22 +131,26 @@ class Rebalance:
         assigned = set(member.assignment().partitions)
         if not all(member.fits(partition.topic) for partition in assigned):
             # The subscription has changed since we joined: this assignment is for the old one.
-            yield OnLoop(lambda: member.completed("the assignment does not match the subscription"))
+            yield OnLoop(lambda: member.rejoin("the assignment does not match the subscription"))
+            yield OnLoop(member.completed)
             return
         owned = set(self._assignment.positions)
         revoked = owned - assigned
-        added = assigned - owned
+        added = (assigned - owned) | (self._untold & assigned)
         if revoked:
             yield from self._commit(revoked)
             yield from self._tell("on_partitions_revoked", revoked)
+            # What was given up can go to its new owner only in a rebalance of its own (KIP-429). Not later: where this
+            # is broken off, the next poll does not find it any more.
+            yield OnLoop(lambda: member.rejoin("partitions were given up"))
             self._assignment.drop(revoked)
+        self._untold = added
         self._assignment.add(sorted(added), reset=None, awaits_committed=True)
         member.tell_assignor(sorted(assigned))
         logger.info("group_assigned group=%s added=%s revoked=%s", member.group_id, sorted(added), sorted(revoked))
         yield from self._tell("on_partitions_assigned", added)
-        # What was given up can go to its new owner only in a rebalance of its own (KIP-429).
-        reason = "partitions were given up" if revoked else ""
-        yield OnLoop(lambda: member.completed(reason))
+        self._untold = set()
+        yield OnLoop(member.completed)
         self._on_assigned()
 
     def _commit(self, partitions: Collection[TopicPartition], timeout_ms: float | None = None) -> Steps:

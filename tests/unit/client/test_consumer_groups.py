@@ -372,6 +372,50 @@ def test_what_a_listener_raises_comes_out_of_poll_and_the_assignment_stands() ->
     run(body)
 
 
+def test_a_poll_that_is_cancelled_while_it_takes_up_leaves_nothing_undone() -> None:
+    # As by asyncio.wait_for(consumer.getone(), ...): the listener hears of the same again, and what was given up goes
+    # to its new owner.
+    async def body(world: World) -> None:
+        class Slow(Listener):
+            async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # type: ignore[override]
+                super().on_partitions_assigned(assigned)
+                if self.hangs:
+                    self.hung.set()
+                    await asyncio.Event().wait()
+
+            hangs = True
+            hung = asyncio.Event()
+
+        async def cancelled_poll() -> None:
+            listener.hangs = True
+            listener.hung.clear()
+            polling = asyncio.ensure_future(poll_for_ever())
+            await listener.hung.wait()
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+            listener.hangs = False
+
+        async def poll_for_ever() -> None:
+            while True:
+                await first.poll(10)
+
+        listener = Slow()
+        strategy = {"partition_assignment_strategy": ["cooperative-sticky"]}
+        first = await world.consumer(**strategy)
+        first.subscribe(["orders"], listener=listener)
+        await cancelled_poll()
+        await read(40, first)
+        assert listener.told == [("assigned", {P0, P1, P2, P3})] * 2
+        second = await world.consumer("orders", **strategy)
+        joining = asyncio.ensure_future(second.poll(15_000))
+        await cancelled_poll()
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
+        await until(lambda: len(second.assignment()) == 2 == len(first.assignment()), first, second)
+
+    run(body)
+
+
 def test_a_member_that_was_thrown_out_hears_that_its_partitions_are_lost_and_comes_back() -> None:
     async def body(world: World) -> None:
         listener = Listener()
