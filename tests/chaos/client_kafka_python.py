@@ -23,7 +23,7 @@ from chaos.client import (
     Spot,
 )
 from chaos.outcomes import KAFKA_PYTHON_FATAL, kafka_python_outcome
-from harness.kafka_clients import poll_patiently
+from harness.kafka_clients import forget_committed, poll_patiently
 from kafka import (  # type: ignore[import-untyped]
     ConsumerRebalanceListener,
     KafkaConsumer,
@@ -67,7 +67,7 @@ class KafkaPythonClient:
             )
         except KafkaError as error:
             raise ClientError("failed", _text(error)) from error
-        self._listener = _Listener()
+        self._listener = _Listener(self._consumer)
 
     def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         """As `Client.send`."""
@@ -111,7 +111,7 @@ class KafkaPythonClient:
         """As `Client.subscribe`."""
         try:
             self._consumer.unsubscribe()
-            self._listener = _Listener()
+            self._listener = _Listener(self._consumer)
             self._consumer.subscribe(list(topics), listener=self._listener)
         except (KafkaError, AssertionError) as error:
             raise ClientError("unknown", _text(error), fatal=True) from error
@@ -127,6 +127,7 @@ class KafkaPythonClient:
 
     def committed(self, spots: Sequence[Spot]) -> dict[Spot, int | None]:
         """As `Client.committed`."""
+        forget_committed(self._consumer)
         try:
             return {
                 spot: self._consumer.committed(TopicPartition(*spot), timeout_ms=COMMIT_SECONDS * 1000)
@@ -151,14 +152,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pytho
     partitions that the next assignment leaves it. So what counts is what an assignment changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, consumer: KafkaConsumer) -> None:
         self.result: PollResult | None = None
+        self._consumer = consumer
         self._owned: frozenset[TopicPartition] = frozenset()
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         return
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        forget_committed(self._consumer)
         self._now_owns(frozenset(assigned))
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:

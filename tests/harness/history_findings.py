@@ -51,7 +51,7 @@ MEANINGS: dict[AnomalyName, str] = {
     AnomalyName.REPLICAS_DIFFER: "replicas of a partition hold different batches, or one lacks what was acked or read",
     AnomalyName.COMMIT_BACKWARDS: "a consumer committed a lower offset than before, of a partition it kept",
     AnomalyName.COMMIT_PAST_POLL: "a consumer committed an offset past records that it was not given",
-    AnomalyName.COMMITTED_DIFFERS: "a log of __consumer_offsets holds another offset than its coordinator told at the end",
+    AnomalyName.COMMITTED_DIFFERS: "__consumer_offsets holds another offset than its coordinator told at the end",
     AnomalyName.LOST_COMMIT: "an acked commit was not seen by who asked or began later",
     AnomalyName.PHANTOM_COMMIT: "a committed offset was read that nobody committed",
     AnomalyName.GROUP_SKIP: "a member began past what its group had committed, and passed over records",

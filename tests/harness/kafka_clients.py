@@ -53,6 +53,15 @@ def poll_patiently(consumer: KafkaConsumer, max_records: int | None = None) -> d
     return records
 
 
+def forget_committed(consumer: KafkaConsumer) -> None:
+    """Makes kafka-python ask anew what its group has committed; to be called at each assignment.
+
+    Release 3.0.12 keeps an OffsetFetch for which a poll did not wait long enough, by its set of partitions and for
+    ever: the next assignment of just these partitions begins with that answer, however old it is by then.
+    """
+    consumer._coordinator._offset_fetch_futures.clear()
+
+
 def read(consumer: KafkaConsumer, count: int) -> list[Any]:
     """The next `count` records of a kafka-python consumer; fewer if they do not come."""
     records: list[Any] = []

@@ -6,13 +6,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import pytest
 from chaos.client import ClientError, Ownership, PolledRecord, PollResult, Sending, SendResult, Spot
 from chaos.journal import Journal, read_journal
-from chaos.worker import PROCESSES_PER_WORKER, VALUES_PER_PROCESS, Worker
+from chaos.worker import PROCESSES_PER_WORKER, SENDS_MAX, VALUES_PER_PROCESS, Worker
 from harness.history import Operation, Polled, Rebalance
+from harness.history_checker import check
 
 PARTITIONS: list[Spot] = [("orders", 0), ("orders", 1), ("visits", 0)]
 
@@ -29,6 +32,9 @@ class FakeClient:
         self._positions: dict[Spot, int] = {}
         self._news: list[Ownership] = []
         self._late: list[tuple[Sending, int, SendResult]] = []
+        self.ahead = 0  # offsets that were there before
+        self.mute = False  # it never answers
+        self.sends = 0
         self.fatal = False
         self.closed = False
 
@@ -40,12 +46,13 @@ class FakeClient:
 
     def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         broken = self._operation()
+        self.sends += 1
         sending = Sending(len(records))
         for index, (spot, value) in enumerate(records):
             self._log[spot].append(value)
             outcome = "unknown" if len(self._log[spot]) % 5 == 0 else "ok"
-            offset = len(self._log[spot]) - 1 if outcome == "ok" else None
-            result = SendResult(outcome, offset, time.monotonic_ns(), None, broken)  # type: ignore[arg-type]
+            offset = self.ahead + len(self._log[spot]) - 1 if outcome == "ok" else None
+            result = SendResult(outcome, offset, 0, None, broken)  # type: ignore[arg-type]
             self._late.append((sending, index, result))
         if self._left <= 0:
             self._tell()  # nobody polls any more
@@ -56,15 +63,16 @@ class FakeClient:
         self._tell()  # answers come when the caller is at something else
         result.ownerships, self._news = self._news, []
         for spot, offset in self._positions.items():
-            found = self._log[spot][offset:]
+            found = self._log[spot][offset - self.ahead :] if offset >= self.ahead else [b"1"]
             result.records += [PolledRecord(spot, offset + index, value) for index, value in enumerate(found)]
-            self._positions[spot] = len(self._log[spot])
+            self._positions[spot] = offset + len(found)
         return result
 
     def _tell(self) -> None:
-        for sending, index, answer in self._late:
-            sending.answer(index, answer)
-        self._late = []
+        if not self.mute:
+            for sending, index, answer in self._late:
+                sending.answer(index, replace(answer, ended_ns=time.monotonic_ns()))
+            self._late = []
 
     def assign(self, positions: Mapping[Spot, int]) -> None:
         self._positions = dict(positions)
@@ -84,8 +92,13 @@ class FakeClient:
         self.closed = True
 
 
-def work(tmp_path: Path, lives: Sequence[int], seed: int = 1) -> tuple[list[Operation], list[FakeClient]]:
-    """A worker whose clients end after so many operations: each but the last one by a fatal error."""
+def work(
+    tmp_path: Path, lives: Sequence[int], seed: int = 1, *, mute: bool = False, ahead: int = 0
+) -> tuple[list[Operation], list[FakeClient]]:
+    """A worker whose clients end after so many operations: each but the last one by a fatal error.
+
+    `mute`: the first one never answers. `ahead`: so many offsets are taken when it begins.
+    """
     log: dict[Spot, list[bytes]] = {spot: [] for spot in PARTITIONS}
     stopping = threading.Event()
     clients: list[FakeClient] = []
@@ -96,6 +109,8 @@ def work(tmp_path: Path, lives: Sequence[int], seed: int = 1) -> tuple[list[Oper
             raise ClientError("failed", "nobody is there yet")
         clients.append(FakeClient(log, lives[len(clients)], stopping))
         clients[-1].fatal = len(clients) < len(lives)
+        clients[-1].mute = mute and len(clients) == 1
+        clients[-1].ahead = ahead
         return clients[-1]
 
     refused: list[str] = []
@@ -119,6 +134,36 @@ def test_values_are_unique_and_name_their_process(tmp_path: Path) -> None:
     operations, _ = work(tmp_path, [300])
     values = [sent.value for operation in operations for sent in operation.sends]
     assert values and values == [300 * VALUES_PER_PROCESS + n for n in range(1, len(values) + 1)]
+
+
+def test_sends_are_under_way_beside_one_another(tmp_path: Path) -> None:
+    operations, _ = work(tmp_path, [600])
+    sends = [operation for operation in operations if operation.kind == "send"]
+    under_way = [
+        sum(other.began_ns <= one.began_ns <= other.ended_ns for other in sends[max(0, index - 50) : index + 1])
+        for index, one in enumerate(sends)
+    ]
+    assert 3 <= max(under_way) <= SENDS_MAX
+    assert check(operations).counts.total() == 0, "and keep to the rules of a history"
+
+
+def test_sends_that_are_never_answered_keep_it_from_sending_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chaos.worker._SETTLE_SECONDS", 0.0)
+    operations, clients = work(tmp_path, [40, 60], mute=True)
+    assert clients[0].sends == SENDS_MAX
+    first = [operation for operation in operations if operation.process == 300 and operation.kind == "send"]
+    assert len(first) == SENDS_MAX
+    assert {sent.outcome for operation in first for sent in operation.sends} == {"unknown"}
+
+
+def test_an_assignment_far_behind_is_given_up(tmp_path: Path) -> None:
+    operations, _ = work(tmp_path, [60], ahead=1_000_000, seed=5)
+    assigned = [operation for operation in operations if operation.kind == "assign"]
+    began_at = [position.offset for operation in assigned for position in operation.positions]
+    assert 0 in began_at, "where nothing is known of a partition, it begins at the beginning"
+    assert any(offset is not None and offset > 900_000 for offset in began_at)
 
 
 def test_every_outcome_is_written(tmp_path: Path) -> None:

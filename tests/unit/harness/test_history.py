@@ -8,11 +8,14 @@ from random import Random
 
 import pytest
 from harness.history import (
+    CommittedOffset,
+    CompactedLog,
     Entry,
     Fault,
     HistoryError,
     HistoryFile,
     HistoryWriter,
+    KeyedRecord,
     LogEntry,
     Operation,
     Polled,
@@ -38,6 +41,9 @@ WHOLE: list[Entry] = [
     Operation(4, "klamm", "commit", 8, 9, "ok", positions=(Position(0, 4),), group="g"),
     Fault("kill", "broker 2", 3, None, "signal 9"),
     ReplicaLog(1, "t", 0, (LogEntry(0, 3, 1, "5f"),)),
+    Operation(9, "klamm", "final-committed", 3, 4, "ok", positions=(Position(0, 7), Position(1)), group="g"),
+    CompactedLog(1, "__consumer_offsets", 3, 8, 9, (KeyedRecord(4, "6b", "76"), KeyedRecord(5, "6c", None)),
+                 (CommittedOffset("g", 0, 7),)),
 ]  # fmt: skip
 
 
