@@ -44,7 +44,7 @@ BROKER_CONFIG: Final[Mapping[str, str]] = {
     "log.retention.ms": "-1",
     # The offsets of groups are cleaned while the campaign runs, on each broker when it comes to it.
     "offsets.topic.num.partitions": "4",
-    "offsets.topic.segment.bytes": "65536",
+    "offsets.topic.segment.bytes": "8192",
     "log.cleaner.min.cleanable.ratio": "0.1",
     "log.cleaner.backoff.ms": "1000",
 }
