@@ -1,4 +1,4 @@
-"""ApiVersions: what this broker serves, read from the table.
+"""ApiVersions: what this broker serves, read from the table; but for Produce, see there.
 
 Versions 0 to 4. 1 adds the throttle time; 2 is the same; 3 is flexible, tells the client's software (KIP-511) and the
 features (KIP-584); 4 may name features whose lowest level is 0.
@@ -44,11 +44,15 @@ def _answer(context: RequestContext, error: ErrorCode, apis: Iterable[Api]) -> A
         error_code=error,
         throttle_time=NO_THROTTLE,
         api_keys=tuple(
-            make(schema.ApiVersion, api_key=api.key, min_version=api.min_version, max_version=api.max_version)
+            make(schema.ApiVersion, api_key=api.key, min_version=_min_version(api), max_version=api.max_version)
             for api in apis
         ),
         **({} if error or context.api_version < 3 else _features(context)),
     )
+
+
+def _min_version(api: Api) -> int:
+    return api.min_version if api.advertised_min_version is None else api.advertised_min_version
 
 
 def _features(context: RequestContext) -> dict[str, Any]:

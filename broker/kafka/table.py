@@ -25,10 +25,13 @@ class Api:
     pipelined: bool = False  # may begin before the requests like it ahead of it on its connection are answered
     by_hand: bool = False  # the handler takes and gives bytes: `handle(frame, position, context)`, see connection.py
     bulky: bool = False  # carries what programs make, which may be large
+    advertised_min_version: int | None = None  # what ApiVersions says instead of `min_version`
 
 
 _ROWS: Final = (
-    Api(0, "produce", 3, 13, pipelined=True, by_hand=True, bulky=True),
+    # Older librdkafka (2.0.2, for one) takes a broker that does not name version 0 for one that knows no gzip, snappy
+    # or lz4, and sends everything uncompressed. So Apache Kafka 4 names it too, and serves it as little (KAFKA-18659).
+    Api(0, "produce", 3, 13, pipelined=True, by_hand=True, bulky=True, advertised_min_version=0),
     Api(1, "fetch", 4, 18, by_hand=True),
     Api(2, "list_offsets", 1, 11),
     Api(3, "metadata", 0, 13),

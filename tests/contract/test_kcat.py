@@ -44,6 +44,17 @@ def test_produce_and_consume(three_servers: str, name: str, codec: str) -> None:
     assert shown.splitlines() == lines
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_batches_are_compressed(servers: str, name: str, codec: str) -> None:
+    """Older librdkafka sends them uncompressed, without a word, where Produce is not served from version 0 on."""
+    create_topic(servers, name, 1)
+    command = ["kcat", "-b", servers, "-P", "-t", name, "-z", codec, "-X", "debug=msg"]
+    done = subprocess.run(command, input="value\n" * 500, capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{codec} compressed" in done.stderr or f", {codec})" in done.stderr, done.stderr
+    assert "not compressing" not in done.stderr
+
+
 def test_formats_headers_and_offsets(servers: str, name: str) -> None:
     create_topic(servers, name, 2)
     kcat(servers, "-P", "-t", name, "-p", "1", "-H", "h=1", given="a\nb\nc\nd\n")

@@ -21,7 +21,7 @@ def test_all_that_is_served_and_no_more(version: int) -> None:
     answer = asked.ask("api_versions", version, client_software_name="librdkafka", client_software_version="2.16.1")
     assert answer.error_code is ErrorCode.none
     assert [(api.api_key, api.min_version, api.max_version) for api in answer.api_keys] == [
-        (api.key, api.min_version, api.max_version) for api in APIS.values()
+        (api.key, 0 if api.name == "produce" else api.min_version, api.max_version) for api in APIS.values()
     ]
     if version >= 3:
         supported = [(feature.name, feature.min_version, feature.max_version) for feature in answer.supported_features]
