@@ -34,12 +34,19 @@ async def handle(request: Any, context: RequestContext) -> Any:
     times_named = Counter(named)
     answers: dict[_Named, Any] = {}
     deletable = []
+    both_ways = _named_both_ways(context, times_named)
     for topic in times_named:
-        error = _error(context, topic, times_named)
-        if error is None:
-            deletable.append(topic)
-        else:
+        error = _error(topic, times_named[topic])
+        if error is not None:
             answers[topic] = _answer(context, topic, ErrorCode.INVALID_REQUEST, error)
+        elif topic in both_ways:
+            if topic.name is not None:  # one answer for the two
+                message = "The provided topic name maps to an ID that was already supplied."
+                answers[topic] = _answer(context, both_ways[topic], ErrorCode.INVALID_REQUEST, message)
+        elif topic.name == "":
+            answers[topic] = _answer(context, topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "")
+        else:
+            deletable.append(topic)
     if deletable:
         command = DeleteTopicsCommand(topics=map(_reference, deletable))
         names = context.rooms.image().topic_names  # afterwards the names are gone
@@ -54,7 +61,7 @@ async def handle(request: Any, context: RequestContext) -> Any:
             error_code = ErrorCode.of(outcome.error_code)
             answers[topic] = _answer(context, _Named(name, found), error_code, outcome.error_message)
     return context.schema.DeleteTopicsResponse(
-        throttle_time=NO_THROTTLE, responses=tuple(answers[topic] for topic in times_named)
+        throttle_time=NO_THROTTLE, responses=tuple(answers[topic] for topic in times_named if topic in answers)
     )
 
 
@@ -64,16 +71,26 @@ def _named(request: Any, version: int) -> list[_Named]:
     return [_Named(name, None) for name in request.topic_names]
 
 
-def _error(context: RequestContext, topic: _Named, times_named: Counter[_Named]) -> str | None:
+def _named_both_ways(context: RequestContext, times_named: Counter[_Named]) -> dict[_Named, _Named]:
+    """Topics whose name and id are both in the request: neither is deleted, as one of the two may be a mistake."""
+    topics = context.rooms.image().topics
+    both_ways = {}
+    for topic, times in times_named.items():
+        found = None if topic.name is None or topic.topic_id is not None else topics.get(topic.name)
+        if found is not None and times == 1:
+            by_id = _Named(None, found.topic_id)
+            if by_id in times_named:
+                both_ways[topic] = both_ways[by_id] = _Named(topic.name, found.topic_id)
+    return both_ways
+
+
+def _error(topic: _Named, times_named: int) -> str | None:
     if topic.name is None and topic.topic_id is None:
         return "Neither topic name nor id were specified."
     if topic.name is not None and topic.topic_id is not None:
         return "You may not specify both topic name and topic id."
-    if times_named[topic] > 1:
+    if times_named > 1:
         return "Duplicate topic name." if topic.topic_id is None else "Duplicate topic id."
-    found = None if topic.name is None else context.rooms.image().topics.get(topic.name)
-    if found is not None and _Named(None, found.topic_id) in times_named:
-        return "The provided topic name maps to an ID that was already supplied."
     return None
 
 
