@@ -109,9 +109,13 @@ class Fetcher:
                 if position.fetching is not None and leader is not None and leader.broker_id != position.fetching:
                     position.fetching = None  # the answer, if one comes, is recognized as late by its generation
                     position.generation += 1
+                topic = self._cluster.cache.topic(topic_partition.topic)
+                made_anew = topic is not None and position.is_of_another(topic.topic_id)
+                if made_anew and position.is_read_out:
+                    self._made_anew(position)
                 if position.reset is not None:
                     to_reset[topic_partition] = position.reset
-                if not position.wants_data or room <= 0:
+                if not position.wants_data or room <= 0 or made_anew:
                     continue
                 if leader is None:
                     leaderless = True
@@ -133,6 +137,19 @@ class Fetcher:
         )
         if self._positions and self._tick is None:
             self._tick = self._loop.call_later(_TICK_S, self._on_tick)
+
+    def _made_anew(self, position: PartitionPosition) -> None:
+        """The topic was deleted and made anew: no offset and no leader epoch of the old one means anything there."""
+        reset = _RESETS.get(self._config.auto_offset_reset)
+        logger.warning("topic_made_anew partition=%s offset=%s", position.topic_partition, position.fetch_offset)
+        if reset is None:
+            position.error = OffsetOutOfRangeError(
+                f"{position.topic_partition} was made anew while offset {position.fetch_offset} of the old one was the "
+                "next, and auto_offset_reset is 'none'"
+            )
+            self._loop.call_soon(self._on_data)
+        else:
+            position.seek(None, reset=reset)
 
     def _start_fetch(self, broker_id: int, entries: list[tuple[PartitionPosition, Leader]], now_ms: int) -> None:
         request = FetchRequest(
@@ -158,6 +175,8 @@ class Fetcher:
                 )
             )
             position.fetching = broker_id
+            if topic is not None and position.topic_id is None:
+                position.topic_id = topic.topic_id
             generations[topic_partition] = position.generation
         task = self._loop.create_task(self._fetch(broker_id, request, generations))
         self._fetches[task] = _Fetch(broker_id, now_ms, generations)

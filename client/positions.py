@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
+from uuid import UUID
 
 from ..proto.errors import CorruptRecordError, KafkaError
 from ..proto.identifiers import TopicPartition
@@ -62,6 +63,7 @@ class PartitionPosition:
         self.fetch_offset: int | None = None
         self.reset = reset  # EARLIEST or LATEST: to be looked up before anything is fetched
         self.last_fetched_epoch: int | None = None
+        self.topic_id: UUID | None = None  # of the topic that was fetched from since the last change of place
         self.paused = False
         self.generation = generation
         self.moves = 0  # grows with each change of place that is not reading on
@@ -104,6 +106,7 @@ class PartitionPosition:
         self.awaits_committed = False
         self.reset = reset
         self.last_fetched_epoch = None
+        self.topic_id = None
         self.fetching = None
         self.retry_at_ms = 0
         self.error = None
@@ -111,9 +114,19 @@ class PartitionPosition:
 
     def go_back(self) -> None:
         """Fetches again what was held and not given out: whoever iterated over it has broken off."""
-        epoch = self.position_epoch
+        epoch, topic_id = self.position_epoch, self.topic_id
         self.seek(self.position)
         self.position_epoch = self.last_fetched_epoch = epoch
+        self.topic_id = topic_id
+
+    def is_of_another(self, topic_id: UUID) -> bool:
+        """True if what is fetched next would come from another topic of the same name."""
+        return self.topic_id not in (None, topic_id)
+
+    @property
+    def is_read_out(self) -> bool:
+        """True if more should be fetched, and all that was fetched was given out."""
+        return self.wants_data and not self._chunks and not self.is_held
 
     def reset_to(self, offset: int) -> None:
         """The offset that `reset` asked for. What is buffered is still given out first."""

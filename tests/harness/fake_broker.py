@@ -378,6 +378,8 @@ class FakeBroker(FakeGroupCalls, broker_pb2_grpc.BrokerServicer):
             if times > 1:
                 self.cluster.fetch_faults.insert(0, (fault, times - 1))
             code = fault
+        elif code is ErrorCode.NONE and entry.topic_id not in (b"", self.cluster.topics[entry.topic][0].bytes):
+            code = ErrorCode.INCONSISTENT_TOPIC_ID
         answer = pb.PartitionFetchResponse(
             topic=entry.topic,
             partition=entry.partition,

@@ -288,6 +288,40 @@ def test_kip_320_a_log_cut_below_what_was_read_is_an_error_where_nothing_resets_
     run(body, records=30, fetch_max_wait_ms=50, auto_offset_reset="none")
 
 
+@pytest.mark.parametrize("elections", [0, 2])
+def test_a_topic_that_is_made_anew_is_begun_anew(elections: int) -> None:
+    # Neither an offset nor a leader epoch of the old one means anything there.
+    async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
+        for _ in range(elections):
+            cluster.move_leader("orders", 0, 0)
+        fill(cluster, 0, 30)
+        assert offsets(await read(consumer, 1, max_records=1)) == [0]
+        cluster.create_topic("orders")
+        fill(cluster, 0, 20)
+        assert consumer._core is not None
+        await consumer._core.cluster.refresh()
+        assert offsets(await read(consumer, 49)) == [*range(1, 30), *range(20)], "what was fetched comes first"
+        assert await consumer.position(ORDERS) == 20
+
+    run(body, "orders", fetch_max_wait_ms=50)
+
+
+def test_a_topic_that_is_made_anew_is_an_error_where_nothing_resets_the_offset() -> None:
+    async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
+        consumer.assign([ORDERS])
+        consumer.seek(ORDERS, 0)
+        assert len(await read(consumer, 30)) == 30
+        cluster.create_topic("orders")
+        fill(cluster, 0, 20)
+        for _ in range(2):
+            with pytest.raises(OffsetOutOfRangeError, match="orders-0 was made anew"):
+                await read(consumer, 1)
+        consumer.seek(ORDERS, 5)
+        assert offsets(await read(consumer, 15)) == list(range(5, 20))
+
+    run(body, records=30, fetch_max_wait_ms=50, auto_offset_reset="none")
+
+
 def test_a_damaged_batch_is_named_after_all_before_it_was_given() -> None:
     async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
         batch = cluster.partition("orders").batches[1]
