@@ -21,6 +21,14 @@ QUICK = RaftConfig(
     heartbeat_interval_ms=100, election_timeout_ms_min=400, election_timeout_ms_max=800, snapshot_entries_max=200
 )
 
+NO_HEARTBEATS = RaftConfig(
+    heartbeat_interval_ms=1_000_000,
+    election_timeout_ms_min=4_000_000,
+    election_timeout_ms_max=8_000_000,
+    leader_fallback_timeout_ms=3_500_000,
+)
+"""What waits for one, or for a leader's silence, waits longer than any test."""
+
 
 class Quorum:
     """Nodes by id; ports are held by sockets that do not listen until their server takes them."""

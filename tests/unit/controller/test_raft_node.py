@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import grpc
 import pytest
 from grpc import aio
 from harness.raft_network import LogMachine
-from harness.raft_quorum import Quorum, run_quorum
+from harness.raft_quorum import NO_HEARTBEATS, Quorum, run_quorum
 from klamm.controller.file_system import JournalFile, PosixFile, PosixFileSystem
 from klamm.controller.quorum_folder import MARKER, format_new
 from klamm.controller.raft_contract import COMMAND_BYTES_MAX
@@ -76,9 +74,7 @@ def test_the_leader_dies_and_another_takes_over_with_all_that_was_acked(tmp_path
             await leader.propose(b"c%d" % number, timeout_ms=5_000)
         dead = quorum.id_of(leader)
         await quorum.stop(dead)
-        begin = time.monotonic()
         second = await quorum.leader()
-        assert time.monotonic() - begin < 3
         assert second.term > 1
         await second.propose(b"after", timeout_ms=5_000)
         await quorum.start(dead)
@@ -430,18 +426,30 @@ def test_a_node_ends_when_who_hears_of_its_roles_breaks(tmp_path: Path) -> None:
     run_quorum(tmp_path, test, nodes=1)
 
 
-def test_a_commit_takes_milliseconds(tmp_path: Path) -> None:
+def test_neither_an_election_nor_a_commit_waits_for_a_heartbeat_or_for_silence(tmp_path: Path) -> None:
     async def test(quorum: Quorum) -> None:
         await quorum.start()
-        leader = await quorum.leader()
-        times = []
-        for _ in range(200):
-            begin = time.perf_counter()
-            await leader.propose(b"x", timeout_ms=5_000)
-            times.append(time.perf_counter() - begin)
-        assert statistics.median(times) < 0.05  # about 2 ms on an idle machine; the library's batching takes 200
+        leader = await quorum.leader()  # nobody led: the first connection is enough
+        for number in range(200):
+            await leader.propose(b"%d" % number, timeout_ms=20_000)  # the library by itself sends with its heartbeats
+        await quorum.until(lambda: all(node.last_applied == leader.last_index for node in quorum.nodes.values()), "lag")
 
-    run_quorum(tmp_path, test)
+    run_quorum(tmp_path, test, config=NO_HEARTBEATS)
+
+
+def test_the_connection_to_a_leader_breaks_and_its_silence_is_not_waited_for(tmp_path: Path) -> None:
+    async def test(quorum: Quorum) -> None:
+        await quorum.start()
+        first = quorum.id_of(await quorum.leader())
+        await quorum.until(
+            lambda: all(node.leader_id == first and node.is_reachable(first) for node in quorum.nodes.values()),
+            "not all are connected to the leader",
+        )
+        await quorum.stop(first)
+        second = await quorum.leader()
+        await second.propose(b"after", timeout_ms=20_000)
+
+    run_quorum(tmp_path, test, config=NO_HEARTBEATS)
 
 
 def test_the_queue_to_a_peer_is_bounded_and_empty_while_it_is_away(caplog: pytest.LogCaptureFixture) -> None:
