@@ -41,14 +41,18 @@ class SendResult:
 class Sending:
     """Records handed to a producer, and what came of each so far; the library's threads fill it in."""
 
-    def __init__(self, records: int) -> None:
+    def __init__(self, records: int, *, silence_is_fatal: bool = False) -> None:
+        """`silence_is_fatal`: a producer that has told nothing when it is given up will tell nothing of others."""
         self.began = time.monotonic()
+        self.fatal = False  # the producer sends nothing more, a record was told
         self._records = records
+        self._silence_is_fatal = silence_is_fatal
         self._answers: dict[int, SendResult] = {}
 
     def answer(self, index: int, result: SendResult) -> None:
         """What became of the record at this place. The first answer counts."""
         self._answers.setdefault(index, result)
+        self.fatal = self.fatal or result.fatal
 
     @property
     def done(self) -> bool:
@@ -57,7 +61,9 @@ class Sending:
 
     def results(self) -> list[SendResult]:
         """In the order of the records; where there is no answer, unknown, as of now."""
-        given_up = SendResult("unknown", None, time.monotonic_ns(), "nothing was told of it")
+        given_up = SendResult(
+            "unknown", None, time.monotonic_ns(), "nothing was told of it", fatal=self._silence_is_fatal
+        )
         return [self._answers.get(index, given_up) for index in range(self._records)]
 
 

@@ -71,7 +71,8 @@ class KafkaPythonClient:
 
     def send(self, records: Sequence[tuple[Spot, bytes]]) -> Sending:
         """As `Client.send`."""
-        sending = Sending(len(records))
+        # Once it has lost its producer id (see _not_acked) it takes records, and tells nothing of them.
+        sending = Sending(len(records), silence_is_fatal=True)
         for index, ((topic, partition), value) in enumerate(records):
             try:
                 future = self._producer.send(topic, value, key=b"%d" % partition, partition=partition)

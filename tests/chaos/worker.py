@@ -82,7 +82,7 @@ class Worker:
                 return
             alive = self._work(client)
             # At the end of the campaign a library is held to tell of every record.
-            self._settle(ANSWER_SECONDS_MAX if alive else _SETTLE_SECONDS)
+            alive = self._settle(ANSWER_SECONDS_MAX if alive else _SETTLE_SECONDS) and alive
             if alive:
                 client.close()
                 return
@@ -159,7 +159,7 @@ class Worker:
     def _collect(self) -> bool:
         """Writes down the sends that have ended; False when the producer has failed for good."""
         deadline = time.monotonic() - ANSWER_SECONDS_MAX
-        alive, left = True, []
+        alive, left = not any(sending.fatal for _, sending in self._sendings), []
         for operation, sending in self._sendings:
             if sending.done or sending.began < deadline:
                 alive = self._end_send(operation, sending.results()) and alive
@@ -168,15 +168,17 @@ class Worker:
         self._sendings = left
         return alive
 
-    def _settle(self, seconds: float) -> None:
-        """Waits for the sends under way, and writes them down as they then are."""
-        deadline = time.monotonic() + seconds
+    def _settle(self, seconds: float) -> bool:
+        """Waits for the sends under way, and writes them down as they then are; False as `_collect`."""
+        alive, deadline = True, time.monotonic() + seconds
         while self._sendings and time.monotonic() < deadline:
-            self._collect()
+            if not self._collect() and alive:  # what is not told soon now is not told at all
+                alive, deadline = False, min(deadline, time.monotonic() + _SETTLE_SECONDS)
             time.sleep(_LOOK_SECONDS)
         for operation, sending in self._sendings:
-            self._end_send(operation, sending.results())
+            alive = self._end_send(operation, sending.results()) and alive
         self._sendings = []
+        return alive
 
     def _end_send(self, operation: Operation, results: Sequence[SendResult]) -> bool:
         """False when the producer has failed for good."""
