@@ -100,6 +100,20 @@ class LogReader:
                 break
         raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), "the segment ends before it")
 
+    def locate_cut(self, offset: int) -> tuple[Segment, int, int]:
+        """(segment, position, base offset) of what is first to go if all from `offset` on goes, in the segment that is
+        the last to stay. Where that has nothing from `offset` on, the position is its end.
+
+        :raises LogCorruptError: the way there is damaged. :raises OSError: the disk failed.
+        """
+        segment = self._segments.containing(offset)
+        found = self._locate_in(segment, offset)
+        if found is None:
+            if not self._gaps.allowed:
+                raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), "the segment ends before it")
+            found = segment.size, offset
+        return segment, *found
+
     def _locate_in(self, segment: Segment, offset: int) -> tuple[int, int] | None:
         try:
             return segment.locate(offset, self._gaps)

@@ -422,7 +422,7 @@ class PartitionLog:
 
     def _truncate_to(self, offset: int) -> None:
         self._reader.forget_positions()
-        segment, position, base_offset = self._reader.locate(offset)
+        segment, position, base_offset = self._reader.locate_cut(offset)
         end_offset = Offset(base_offset)
         if self._gaps.allowed:
             # The end of what is left, for a restart finds no other; but what lies below the log start is not missing.

@@ -34,6 +34,7 @@ from .segment import (
     DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
+    RELATIVE_OFFSET_MAX,
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     Segment,
@@ -122,10 +123,10 @@ class _Loader:
         if not segments:
             segments = [self._new_segment(log_start_offset or Offset(0))]
         if not clean:
-            self._recover(segments, recovery_point)
+            self._recover(segments, recovery_point, log_start_offset or 0)
         elif not self._trust(segments):
             clean = False
-            self._recover(segments, Offset(segments[-1].base_offset))
+            self._recover(segments, Offset(segments[-1].base_offset), log_start_offset or 0)
         start = Offset(max(log_start_offset or 0, segments[0].base_offset))
         if start > self._end_offset:
             # All that is left lies below the log start, and may not be shown.
@@ -225,7 +226,7 @@ class _Loader:
 
     # -- after any other stop
 
-    def _recover(self, segments: list[Segment], recovery_point: Offset) -> None:
+    def _recover(self, segments: list[Segment], recovery_point: Offset, log_start_offset: int) -> None:
         """Scans from the segment that holds the recovery point; drops what follows the first flaw."""
         first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
         for segment in segments[:first]:
@@ -233,7 +234,7 @@ class _Loader:
         expected = segments[first].base_offset
         for index in range(first, len(segments)):
             segment = segments[index]
-            flaw = "" if self._gaps.fit(segment.base_offset, expected) else f"base offset is not {expected}"
+            flaw = "" if self._may_begin(segment, expected, log_start_offset) else f"base offset is not {expected}"
             if not flaw:
                 expected, flaw = self._recover_segment(segment)
             elif index:
@@ -243,6 +244,22 @@ class _Loader:
                 break
         self._end_offset = expected
         self._is_cut = self._is_cut or expected < recovery_point
+
+    def _may_begin(self, segment: Segment, expected: int, log_start_offset: int) -> bool:
+        """Segments follow one another without a gap, also where batches do not: after a loss of power the name of one
+        may be there, and nothing of those before it. But below the log start nothing is missed, and an offset that a
+        segment cannot count to begins the next.
+        """
+        base_offset = segment.base_offset
+        if base_offset == expected or not self._gaps.fit(base_offset, expected):
+            return base_offset == expected
+        first = next((header for _, header in segment.headers()), None)
+        far = (
+            first is not None
+            and first.base_offset == base_offset
+            and first.last_offset - expected > RELATIVE_OFFSET_MAX
+        )
+        return base_offset <= log_start_offset or far
 
     def _drop_after(self, segments: list[Segment], index: int, flaw: str) -> None:
         dropped = segments[index + 1 :]
@@ -273,7 +290,7 @@ class _Loader:
             flaw = self._flaw(header, expected)
             if flaw:
                 break
-            if header.last_offset - segment.base_offset > 2**31 - 1:
+            if header.last_offset - segment.base_offset > RELATIVE_OFFSET_MAX:
                 flaw = "its offset is too far from the segment's"
                 break
             segment.note(position, header.size_bytes, header.last_offset, header.newest_timestamp)

@@ -186,6 +186,57 @@ def test_a_gap_wider_than_a_segment_counts_begins_a_segment_of_its_own(disk: Fak
     assert reopened(disk).log_end_offset == 2**33 + 1
 
 
+@pytest.mark.parametrize("target", [1, 2, 2**32])
+def test_a_truncation_in_such_a_gap_ends_where_the_last_batch_before_it_does(disk: FakeFileSystem, target: int) -> None:
+    log = gappy(disk, (0, 1, 0), (2**33, 1, 1))
+    log.truncate_to(Offset(target))
+    assert (offsets(content(log)), log.log_end_offset, log.segment_count) == ([(0, 1)], 1, 1)
+    take(log, 5, 1, 2)
+    disk.crash()
+    assert offsets(content(reopened(disk))) == [(0, 1), (5, 6)]
+
+
+def test_a_truncation_between_the_last_batch_and_the_log_start(disk: FakeFileSystem) -> None:
+    log = gappy(disk, *PLACES)
+    log.advance_log_start_to(Offset(45))
+    log.truncate_to(Offset(45))
+    assert (log.log_start_offset, log.log_end_offset) == (45, 45)
+    log.truncate_to(Offset(40))
+    assert (log.log_start_offset, log.log_end_offset, content(log), log.failure) == (40, 40, b"", None)
+
+
+@pytest.mark.parametrize("filled", range(3))
+def test_rule_18_an_empty_segment_does_not_vouch_for_what_was_before_it(disk: FakeFileSystem, filled: int) -> None:
+    """Simulator, seed 1755: the power failed, and of the newest segments only the names were on the disk. The log
+    claimed all offsets up to the last name, and could not be cut where they parted from the leader's."""
+    log = gappy(disk, *((base, 1, 0) for base in range(2, 60, 2)))
+    segments = list(log.segments)
+    assert len(segments) > 5
+    disk.crash()
+    for segment in segments[2:-1]:
+        del disk.files[segment.path].data[:]
+    if filled < 2:
+        del disk.files[segments[-1].path].data[filled * 80 :]
+    end = segments[2].base_offset
+    again = reopened(disk, recovery_point=segments[2].base_offset)
+    assert (again.log_end_offset, offsets(content(again))[-1][1]) == (end, end)
+    again.truncate_to(Offset(end - 1))
+    assert again.log_end_offset < end
+    take(again, end, 1)
+    assert reopened(disk).log_end_offset == end + 1
+
+
+def test_a_segment_that_begins_at_the_log_start_may_have_a_gap_before_it(disk: FakeFileSystem) -> None:
+    log = gappy(disk, (0, 1, 0), (1, 1, 0), (20, 1, 0))
+    log.advance_log_start_to(Offset(10))
+    log.truncate_to(Offset(10))
+    take(log, 12, 15)
+    assert [segment.base_offset for segment in log.segments] == [0, 10]
+    disk.crash()
+    again = reopened(disk, log_start_offset=10)
+    assert (again.log_start_offset, offsets(content(again))) == (10, [(12, 27)])
+
+
 def test_a_failed_append_behind_a_gap_leaves_the_log_as_it_was(disk: FakeFileSystem) -> None:
     log = gappy(disk, *PLACES[:3])
     before = content(log)
