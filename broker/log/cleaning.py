@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Final, NamedTuple
 
 from ...proto.errors import CorruptRecordError
@@ -57,7 +58,7 @@ class Pace:
     """Pauses between slices of work, and longer ones where a rate is set."""
 
     bytes_per_second_max: float = float("inf")
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] = field(default_factory=lambda: Event().wait)  # libfaketime breaks time.sleep
     # Looked up when it is called: simulations have a clock of their own.
     _began_s: float = field(default_factory=lambda: time.monotonic())
     _bytes: int = 0
