@@ -316,7 +316,13 @@ class Partition:
         log = self.log
         if records:
             now_ms = self.host.clock.wall_ms()
-            log.append_as_follower(records, now_ms=now_ms, gaps=gaps, high_watermark=answer.high_watermark)
+            log.append_as_follower(
+                records,
+                now_ms=now_ms,
+                gaps=gaps,
+                high_watermark=answer.high_watermark,
+                leader_epoch=answer.leader_epoch,
+            )
             self.failure = None
         before = self.high_watermark
         self.high_watermark = follower_high_watermark(before, answer.high_watermark, log.log_end_offset)

@@ -37,6 +37,8 @@ class ReplicaPosition(_message.Message):
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
     REMOVE_FIELD_NUMBER: _builtins.int
+    CLEANED_BY_FIELD_NUMBER: _builtins.int
+    CLEANED_BY_EPOCH_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     current_leader_epoch: _builtins.int
@@ -50,6 +52,10 @@ class ReplicaPosition(_message.Message):
     """as the follower knows it"""
     remove: _builtins.bool
     """the follower no longer follows this partition here"""
+    cleaned_by: _builtins.int
+    """records may be missing for the sake of others below this; set where it is past fetch_offset"""
+    cleaned_by_epoch: _builtins.int
+    """leader epoch in which these others were there; goes with cleaned_by"""
     def __init__(
         self,
         *,
@@ -61,10 +67,12 @@ class ReplicaPosition(_message.Message):
         log_start_offset: _builtins.int = ...,
         high_watermark: _builtins.int = ...,
         remove: _builtins.bool = ...,
+        cleaned_by: _builtins.int = ...,
+        cleaned_by_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition", "remove", b"remove", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleaned_by", b"cleaned_by", "cleaned_by_epoch", b"cleaned_by_epoch", "current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition", "remove", b"remove", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,9 @@ topic's cleanup.policy changes: the gaps stay too.
 Gaps lie between the batches of a segment, or before its first: each segment still ends where the next one begins.
 
 A record is missing for the sake of a later one with its key. The file holds an offset below which all of these lie: a
-log that is cut below it, as after an unclean election, lacks records that nothing took the place of.
+log that is cut below it, as after an unclean election, lacks records that nothing took the place of. So does a log that
+was copied up to a point below it only, and goes on with what a leader has who lost the rest: beside the offset stands a
+leader epoch in which all below was there, by which a later leader can tell.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class OffsetGaps:
         self._path = f"{directory}/{OFFSET_GAPS}"
         self._directory = directory
         self._cleaned_by: int | None = None  # as it is on the disk; None where there is no file
+        self._epoch: int | None = None  # likewise; None where it is not known
 
     @property
     def allowed(self) -> bool:
@@ -41,22 +44,29 @@ class OffsetGaps:
         """What is missing is so for the sake of records below this offset."""
         return 0 if self._cleaned_by is None else self._cleaned_by
 
+    @property
+    def cleaned_by_epoch(self) -> int | None:
+        """A leader epoch in which all below `cleaned_by` was there; None where it is not known."""
+        return self._epoch
+
     def load(self) -> None:
         """Reads the file, which is there. :raises OSError: the disk failed."""
-        data = read_file(self._file_system, self._path).strip()
+        numbers = read_file(self._file_system, self._path).split()
         # What cannot be read promises nothing: then any cut may have taken the place of something.
-        self._cleaned_by = int(data) if data.isdigit() else _ANYWHERE
+        readable = 1 <= len(numbers) <= 2 and all(map(bytes.isdigit, numbers))
+        self._cleaned_by = int(numbers[0]) if readable else _ANYWHERE
+        self._epoch = int(numbers[1]) if readable and len(numbers) > 1 else None
 
-    def allow(self, cleaned_by: int) -> None:
-        """Returns once it is on the disk that there may be gaps, for the sake of records below `cleaned_by`. Blocks
-        where that is not there yet.
+    def allow(self, cleaned_by: int, epoch: int = 0) -> None:
+        """Returns once it is on the disk that there may be gaps, for the sake of records below `cleaned_by`, all of
+        which were there in this leader epoch. Blocks where that is not there yet.
 
         :raises OSError: the disk failed.
         """
         if self._cleaned_by is None or cleaned_by > self._cleaned_by:
-            write_file_atomically(self._file_system, self._path, b"%d\n" % cleaned_by)
+            write_file_atomically(self._file_system, self._path, b"%d %d\n" % (cleaned_by, epoch))
             self._file_system.sync_folder(self._directory)
-            self._cleaned_by = cleaned_by
+            self._cleaned_by, self._epoch = cleaned_by, epoch
 
     def log_was_emptied(self) -> None:
         """Nothing is missing any more, of what comes next. The file stays: what comes next may have gaps. Blocks.

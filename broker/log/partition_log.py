@@ -99,8 +99,11 @@ class PartitionLog:
         self.closed = False
         self.truncations = 0  # how often batches were cut off: whoever works on the side looks whether it has changed
         self.cleaned_to = Offset(0)
-        # What was left out was so for the sake of records below this offset.
-        self.cleaned_by = Offset(min(parts.gaps.cleaned_by, parts.log_end_offset))
+        # What was left out was so for the sake of records below this offset, which were there in this leader epoch. It
+        # may be past the log end while what is there is copied, and where what was there is lost.
+        known = parts.gaps.cleaned_by_epoch is not None
+        self.cleaned_by = Offset(parts.gaps.cleaned_by if known else min(parts.gaps.cleaned_by, parts.log_end_offset))
+        self.cleaned_by_epoch = LeaderEpoch(parts.gaps.cleaned_by_epoch or 0)
         self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
         self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
         self.on_failure: Callable[[], None] | None = None  # nobody knows any more what of it is on the disk
@@ -207,9 +210,11 @@ class PartitionLog:
         now_ms: int = 0,
         gaps: bool = False,
         high_watermark: int = 0,
+        leader_epoch: LeaderEpoch | None = None,
     ) -> None:
         """Appends batches as the leader wrote them. Each is checked whole before the first byte is written. `gaps`:
         the leader's log was compacted, so offsets may be missing, for the sake of others below its `high_watermark`.
+        It leads in `leader_epoch`; None: that of the last batch.
 
         An epoch is taken to begin where the batch before its first one ends. If there is a gap it may have begun
         later; but who asks where the one before it ends must not be told that it may keep what it has in the gap.
@@ -239,7 +244,9 @@ class PartitionLog:
         run: list[RecordBatchHeader] = []
         try:
             if has_gap or (gaps and any(map(_lacks_records, headers))):
-                self.will_be_cleaned_by(Offset(max(high_watermark, headers[-1].next_offset)))
+                cleaned_by = Offset(max(high_watermark, headers[-1].next_offset))
+                of_last = LeaderEpoch(headers[-1].partition_leader_epoch)
+                self.will_be_cleaned_by(cleaned_by, of_last if leader_epoch is None else leader_epoch)
             for header in headers:
                 size, pending = header.size_bytes, end - begin
                 segment = self._segments.active
@@ -385,14 +392,18 @@ class PartitionLog:
 
     # -- truncate and delete
 
-    def will_be_cleaned_by(self, offset: Offset) -> None:
+    def will_be_cleaned_by(self, offset: Offset, leader_epoch: LeaderEpoch | None = None) -> None:
         """Records may be left out from now on for the sake of others below `offset`; on the disk before they are, for
-        a process that is killed comes back with less than it had cleaned in its checkpoint. Blocks.
+        a process that is killed comes back with less than it had cleaned in its checkpoint. These others are in the log
+        of who leads in `leader_epoch`; None: they are in this one. Blocks.
 
         :raises OSError: the disk failed.
         """
-        self._gaps.allow(offset)
-        self.cleaned_by = Offset(max(self.cleaned_by, self.cleaned_to, offset))
+        epoch = LeaderEpoch(self.epoch_cache.latest_epoch or 0) if leader_epoch is None else leader_epoch
+        self._gaps.allow(offset, epoch)
+        if max(self.cleaned_to, offset) > self.cleaned_by:
+            self.cleaned_by = Offset(max(self.cleaned_to, offset))
+            self.cleaned_by_epoch = epoch
 
     def is_whole_below(self, offset: Offset) -> bool:
         """False if records below `offset` may be missing for the sake of others from there on, as these replaced them.

@@ -45,6 +45,8 @@ class Position(NamedTuple):
     last_fetched_epoch: LeaderEpoch | None
     high_watermark: int
     log_start_offset: int
+    cleaned_by: int = 0
+    cleaned_by_epoch: LeaderEpoch = LeaderEpoch(0)
 
 
 class _State(Enum):
@@ -107,6 +109,8 @@ class LeaderSession:
             None if asked.last_fetched_epoch == NONE_ID else LeaderEpoch(asked.last_fetched_epoch),
             asked.high_watermark,
             asked.log_start_offset,
+            asked.cleaned_by,
+            LeaderEpoch(asked.cleaned_by_epoch),
         )
         self._positions[key] = position
         self._look_at(key, position, now_ms)
@@ -276,4 +280,10 @@ def _error_or_divergence(partition: Partition, position: Position) -> ErrorCode 
             return ErrorCode.OFFSET_OUT_OF_RANGE
         if epoch < position.last_fetched_epoch or end_offset < position.fetch_offset:
             return EpochEndOffset(epoch=epoch, end_offset=end_offset)
+        if position.cleaned_by > position.fetch_offset:
+            # It lacks records for the sake of others that it would have copied next: an unclean election may have taken
+            # these from this log. It must not be counted as in sync up to here: so it is told where the log went apart.
+            epoch, end_offset = log.end_offset_for_epoch(position.cleaned_by_epoch)
+            if epoch is not None and end_offset < position.cleaned_by:
+                return EpochEndOffset(epoch=epoch, end_offset=end_offset)
     return ErrorCode.OFFSET_OUT_OF_RANGE if position.fetch_offset > log.log_end_offset else None

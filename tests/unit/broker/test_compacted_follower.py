@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from harness.keyed_logs import COMPACTED, KEY, TOPIC_ID, CleanedDisk, append_keyed, records, table
 from klamm.broker.partition import Partition
+from klamm.broker.replication.follower_session import FollowerSession
+from klamm.broker.replication.leader_session import LeaderSession
 from klamm.cluster.partition import PartitionImage
 from klamm.cluster.topic_config import TopicConfig
-from klamm.proto.identifiers import BrokerId, LeaderEpoch, Offset, PartitionEpoch
+from klamm.proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch
 from klamm.proto.replication_pb2 import EpochEndOffset, ReplicaPartitionData
+from unit.broker.replication.test_leader_session import Host
 
 
 def follower_of(disk: CleanedDisk, epoch: int) -> Partition:
@@ -118,3 +122,85 @@ def test_rule_3_a_member_of_the_isr_cuts_what_is_not_committed_and_keeps_the_res
     partition.apply_leader_answer(answer(partition, diverging_epoch=cut, high_watermark=committed))
     assert (disk.log.log_end_offset, partition.high_watermark) == (61, 60)
     assert records(disk.log) == [record for record in copied if record.offset < 61]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["as it is", "restarted"])
+def test_rule_3_who_has_not_copied_yet_what_its_missing_records_went_for_copies_anew_after_an_unclean_election(
+    restart: bool,
+) -> None:
+    """A replica that is being copied lacks a record for the sake of a newer one that the next leader has lost."""
+    first, kept, disk = CleanedDisk(), CleanedDisk(), CleanedDisk()
+    for log in (first.log, kept.log):
+        append_keyed(log, (b"careful", b"acked long ago"))
+        for index in range(20):
+            append_keyed(log, (b"key-%d" % index, b"%d" % index * 20))
+    append_keyed(first.log, (b"careful", b"newer"))
+    for index in range(20):
+        append_keyed(first.log, (b"filler", b"%d" % index * 20))
+    assert first.clean()
+    assert 0 not in [record.offset for record in records(first.log)]
+
+    partition = follower_of(disk, 0)
+    committed = first.log.log_end_offset
+    data = first.log.read(Offset(0), max_bytes=400, end_offset=committed)
+    partition.apply_leader_answer(answer(partition, records=data, high_watermark=committed, offset_gaps=True))
+    assert 0 < disk.log.log_end_offset < kept.log.log_end_offset
+    if restart:
+        disk = disk.restarted()
+    partition = follower_of(disk, 1)
+
+    copy(partition, leader_of(kept, 1))
+    assert table(disk.log) == table(kept.log)
+    assert table(disk.log)[b"careful"] == b"acked long ago"
+
+
+def test_who_has_not_copied_yet_what_its_missing_records_went_for_goes_on_after_a_clean_election() -> None:
+    first, disk = CleanedDisk(), CleanedDisk()
+    for index in range(60):
+        append_keyed(first.log, (b"key-%d" % (index % 5), b"%d" % index * 20))
+    assert first.clean()
+    partition = follower_of(disk, 0)
+    committed = first.log.log_end_offset
+    data = first.log.read(Offset(0), max_bytes=400, end_offset=committed)
+    partition.apply_leader_answer(answer(partition, records=data, high_watermark=committed, offset_gaps=True))
+    assert disk.log.log_end_offset < disk.log.cleaned_by
+    partition.follow(image(leader=2, isr=(2,), epoch=1))
+    leader = leader_of(first, 1)
+    append_keyed(first.log, (b"late", b"1"), epoch=1)
+    truncations = disk.log.truncations
+    copy(partition, leader)
+    assert disk.log.truncations == truncations
+    assert records(disk.log) == records(first.log)
+
+
+def leader_of(disk: CleanedDisk, epoch: int) -> Partition:
+    """Broker 2, which leads alone."""
+    partition = Partition(
+        Host(BrokerId(2)),
+        topic="topic",
+        topic_id_partition=KEY,
+        log=disk.log,
+        high_watermark=disk.log.log_end_offset,
+        config=TopicConfig.resolve({"cleanup.policy": "compact"}),
+    )
+    partition.lead(image(leader=2, isr=(2,), epoch=epoch), 0)
+    return partition
+
+
+def copy(follower: Partition, leader: Partition) -> None:
+    """Until the leader has nothing more to say."""
+    asking = FollowerSession(BrokerId(1), BrokerId(2), Random(1))
+    asking.partitions[follower.key] = follower
+    answering = LeaderSession(
+        BrokerId(1),
+        BrokerEpoch(1),
+        partitions={leader.key: leader},
+        clock=Host().clock,
+        wake=lambda: None,
+        wake_later=lambda: None,
+    )
+    answering.receive(asking.request(BrokerEpoch(1), [follower.key], credit_bytes=1 << 20))
+    while (response := answering.next_response()) is not None:
+        received = asking.receive(response)
+        assert not received.ask_later
+        answering.receive(asking.request(BrokerEpoch(1), received.ask))
