@@ -75,3 +75,12 @@ def test_a_clock_is_moved_and_set_right_while_its_process_runs(tmp_path: Path) -
             wait_for(lambda: -10 < offset() < 10)
         finally:
             process.kill()
+
+
+def test_the_cleaner_pauses_with_a_moved_clock(tmp_path: Path) -> None:
+    clocks = ClockShift(tmp_path)
+    if not clocks.can_shift:
+        pytest.skip("libfaketime is not installed")
+    clocks.prepare(["broker-1"])
+    code = "from klamm.broker.log.cleaning import Pace; Pace(bytes_per_second_max=100).worked(1, lambda: False)"
+    subprocess.run(clocks.command("broker-1", [sys.executable, "-c", code]), check=True)
