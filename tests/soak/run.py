@@ -29,7 +29,7 @@ from soak.client_process import Line
 from soak.judge import Lives, Verdict, judge, warm_up_s
 from soak.load import RECORD_BYTES, Load, measure_capacity
 from soak.page import COLUMNS, page, row, sparkline
-from soak.sampler import BEHIND, BLOCKS, METRICS, PROCESSOR, TASKS, Sampler
+from soak.sampler import BEHIND, BLOCKS, METRICS, PROCESSOR, TASKS, WAITING, Sampler
 from soak.trend import Point
 
 CAPACITY_WARM_UP_S: Final = 5.0
@@ -146,11 +146,15 @@ def _lives(sampler: Sampler) -> dict[str, Lives]:
     return {name: [dict(life.series) for life in watched.lives] for name, watched in sampler.watched.items()}
 
 
-def _processor_share(lives: Lives) -> float:
-    """Of one core, over all lives."""
-    used = sum(series[-1][1] - series[0][1] for life in lives if (series := life.get(PROCESSOR)))
-    took = sum(series[-1][0] - series[0][0] for life in lives if (series := life.get(PROCESSOR)))
+def _share_of_time(lives: Lives, metric: str) -> float:
+    """Of seconds that are counted up, over all lives: 1 is one core, or all the time."""
+    used = sum(series[-1][1] - series[0][1] for life in lives if (series := life.get(metric)))
+    took = sum(series[-1][0] - series[0][0] for life in lives if (series := life.get(metric)))
     return used / took if took else 0.0
+
+
+def _shares(lives: Mapping[str, Lives], metric: str) -> str:
+    return ", ".join(f"{name} {100 * _share_of_time(each, metric):.0f} %" for name, each in lives.items())
 
 
 def report(
@@ -158,8 +162,12 @@ def report(
 ) -> None:
     """Writes the page and the data, prints the summary."""
     lives = _lives(sampler)
-    busy = ", ".join(f"{name} {100 * _processor_share(each):.0f} %" for name, each in lives.items())
-    facts = [*facts, f"processor: {busy}"]
+    nodes = {name: each for name, each in lives.items() if sampler.watched[name].log is not None}
+    facts = [
+        *facts,
+        f"processor: {_shares(lives, PROCESSOR)}",
+        f"of the time each waited for a processor that others had, as did acks meanwhile: {_shares(nodes, WAITING)}",
+    ]
     out.mkdir(parents=True, exist_ok=True)
     (out / "soak.html").write_text(page(title, facts, lives, METRICS, marks, verdicts), encoding="utf-8")
     kinds = {name: watched.kinds for name, watched in sampler.watched.items() if watched.kinds}

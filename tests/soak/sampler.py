@@ -23,6 +23,7 @@ INTERVAL_S: Final = 2.0
 _CENSUS: Final = re.compile(rb" census tasks=(\d+) blocks=(\d+) kinds=(\S*)")
 _MEMORY: Final = re.compile(rb"^(Rss|Anonymous): +(\d+) kB", re.MULTILINE)
 _PROCESSOR_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_TELLS_WAITING: Final = Path("/proc/self/schedstat").exists()  # not every kernel is built so
 
 MEMORY: Final = "resident memory"
 ANONYMOUS: Final = "anonymous memory"
@@ -31,6 +32,7 @@ THREADS: Final = "threads"
 TASKS: Final = "tasks"
 BLOCKS: Final = "allocated blocks"
 PROCESSOR: Final = "processor"
+WAITING: Final = "waiting for a processor"
 BEHIND: Final = "records behind"
 
 METRICS: Final[Mapping[str, str]] = {
@@ -42,9 +44,11 @@ METRICS: Final[Mapping[str, str]] = {
     THREADS: "",
     BEHIND: "",
     PROCESSOR: "s",
+    WAITING: "s",
 }
-"""What is recorded, and its unit. Processor time grows by its nature, and how far readers are behind what was acked
-depends on who else uses the machine; all else is not to grow."""
+"""What is recorded, and its unit. Processor time grows by its nature, as does what a process' first thread, which has a
+node's event loop, spent ready to run on a machine that was busy with others; how far readers are behind what was acked
+depends on who else uses the machine. All else is not to grow."""
 
 
 @dataclass
@@ -121,6 +125,7 @@ def _of_process(pid: int) -> dict[str, float]:
     memory = {name: 1024 * int(size) for name, size in _MEMORY.findall((folder / "smaps_rollup").read_bytes())}
     if not memory:
         raise ProcessLookupError(pid)  # a zombie has no memory
+    waited = {WAITING: int((folder / "schedstat").read_text().split()[1]) / 1e9} if _TELLS_WAITING else {}
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return {
         MEMORY: memory[b"Rss"],
@@ -128,6 +133,7 @@ def _of_process(pid: int) -> dict[str, float]:
         DESCRIPTORS: len(os.listdir(folder / "fd")),
         THREADS: int(fields[17]),
         PROCESSOR: (int(fields[11]) + int(fields[12])) / _PROCESSOR_TICKS,
+        **waited,
     }
 
 

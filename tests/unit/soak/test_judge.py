@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from soak.judge import TOLERANCES, judge, warm_up_s
-from soak.sampler import BEHIND, METRICS, PROCESSOR
+from soak.sampler import BEHIND, METRICS, PROCESSOR, WAITING
 
 MINUTES_20 = 1200.0
 
@@ -13,7 +13,7 @@ def series(began: int, length: int, value: float, growth: float = 0.0) -> list[t
 
 
 def test_everything_that_processes_hold_is_judged() -> None:
-    assert set(TOLERANCES) == set(METRICS) - {PROCESSOR, BEHIND}
+    assert set(TOLERANCES) == set(METRICS) - {PROCESSOR, BEHIND, WAITING}
 
 
 def test_a_leak_of_one_process_is_named_and_no_other() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from soak.sampler import ANONYMOUS, BLOCKS, DESCRIPTORS, MEMORY, PROCESSOR, TASKS, THREADS, Watched
+from soak.sampler import ANONYMOUS, BLOCKS, DESCRIPTORS, MEMORY, PROCESSOR, TASKS, THREADS, WAITING, Watched
 
 CENSUS = b"2026-11-21 08:00:00,000 INFO node=broker-1 klamm.broker.__main__ census tasks=%d blocks=%d kinds=a:2,b:1\n"
 
@@ -17,7 +17,7 @@ def test_a_process_is_measured_from_outside() -> None:
         watched.sample(4.0)
     (life,) = watched.lives
     assert life.pid == os.getpid()
-    assert set(life.series) == {MEMORY, ANONYMOUS, DESCRIPTORS, THREADS, PROCESSOR}
+    assert set(life.series) - {WAITING} == {MEMORY, ANONYMOUS, DESCRIPTORS, THREADS, PROCESSOR}
     before, after = life.series[DESCRIPTORS]
     assert (before[0], after[0]) == (2.0, 4.0)
     assert after[1] == before[1] + 1
