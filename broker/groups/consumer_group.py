@@ -305,19 +305,24 @@ class ConsumerGroup:
         return ConsumerGroupHeartbeatAnswer(ErrorCode.NONE, member_id=member_id, member_epoch=request.member_epoch)
 
     def leave(self, request: LeaveRequest, ticket: Ticket, now_ms: int) -> Effects:
-        """LeaveGroup belongs to the classic protocol: the members of this one are not to be removed by it."""
-        told = tuple((member, self._check_classic_leave(member)) for member in request.members)
-        return self._then((), ticket, LeaveAnswer(ErrorCode.NONE, told), LeaveAnswer, now_ms)
+        """LeaveGroup belongs to the classic protocol, but administrators remove members of this one by it, too."""
+        outcomes = [(member, self._leaving_member(member)) for member in request.members]
+        removed = {member_id for _, member_id in outcomes if not isinstance(member_id, ErrorCode)}
+        if removed:
+            logger.info("group_members_removed group=%s members=%s", self.group_id, ",".join(sorted(removed)[:10]))
+        told = tuple((member, found if isinstance(found, ErrorCode) else ErrorCode.NONE) for member, found in outcomes)
+        records = self._fencing(removed) if removed else ()
+        return self._then(records, ticket, LeaveAnswer(ErrorCode.NONE, told), LeaveAnswer, now_ms)
 
-    def _check_classic_leave(self, leaving: LeavingMember) -> ErrorCode:
-        if leaving.group_instance_id is None or not leaving.member_id:
+    def _leaving_member(self, leaving: LeavingMember) -> str | ErrorCode:
+        """The id of the member that is meant, be it named by its id, its instance or both; or what is wrong."""
+        instance_id = leaving.group_instance_id
+        if instance_id is None:
+            return leaving.member_id if leaving.member_id in self._state.members else ErrorCode.UNKNOWN_MEMBER_ID
+        holder = self._state.static_member(instance_id)
+        if holder is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
-        holder = self._state.static_member(leaving.group_instance_id)
-        return (
-            ErrorCode.UNKNOWN_MEMBER_ID
-            if holder is None or holder.member_id == leaving.member_id
-            else (ErrorCode.FENCED_INSTANCE_ID)
-        )
+        return holder.member_id if leaving.member_id in ("", holder.member_id) else ErrorCode.FENCED_INSTANCE_ID
 
     # --- offsets ---
 

@@ -341,20 +341,40 @@ def test_lists_and_descriptions() -> None:
     assert test.group.offsets_expire_since_ms is None
 
 
-def test_leave_group_does_not_remove_members_of_this_protocol() -> None:
-    test = GroupUnderTest(FakeTopics({"t": 1}))
-    test.join("a", "t", group_instance_id="i")
-    asked = (LeavingMember("a", None), LeavingMember("x", "i"), LeavingMember("", "i"), LeavingMember("a", "j"))
+def _leave(test: GroupUnderTest, *members: tuple[str, str | None]) -> list[ErrorCode]:
     ticket = test.new_ticket()
+    asked = tuple(LeavingMember(member_id, instance_id) for member_id, instance_id in members)
     test.carry_out(test.group.leave(LeaveRequest("g", asked), ticket, 0))
     answer = test.answers[ticket]
-    assert isinstance(answer, LeaveAnswer)
-    assert [error for _, error in answer.members] == [
-        ErrorCode.UNKNOWN_MEMBER_ID,
+    assert isinstance(answer, LeaveAnswer) and answer.error is ErrorCode.NONE
+    assert [member for member, _ in answer.members] == list(asked)
+    return [error for _, error in answer.members]
+
+
+def test_an_administrator_removes_members_by_leave_group() -> None:
+    """As in Apache Kafka 4.3: by member id, by instance id, or by both."""
+    test = GroupUnderTest(FakeTopics({"t": 3}))
+    test.join("a", "t")
+    test.join("b", "t", group_instance_id="i")
+    test.join("c", "t", group_instance_id="j")
+    epoch = test.group.described_consumer_group().group_epoch
+    assert _leave(test, ("a", "i"), ("x", None), ("", None), ("", "k"), ("a", "k")) == [
         ErrorCode.FENCED_INSTANCE_ID,
         ErrorCode.UNKNOWN_MEMBER_ID,
         ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.UNKNOWN_MEMBER_ID,
     ]
+    assert test.group.described_consumer_group().group_epoch == epoch
+    assert _leave(test, ("a", None), ("a", None), ("", "i")) == [ErrorCode.NONE] * 3
+    described = test.group.described_consumer_group()
+    assert (described.group_epoch, [member.member_id for member in described.members]) == (epoch + 1, ["c"])
+    assert _leave(test, ("a", None), ("b", "i"), ("c", "j")) == [
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.UNKNOWN_MEMBER_ID,
+        ErrorCode.NONE,
+    ]
+    assert test.group.state is GroupState.EMPTY
 
 
 def _beat(group: ConsumerGroup, ticket: int, request: Any) -> list[Any]:
