@@ -113,7 +113,7 @@ class Fetcher:
                 made_anew = topic is not None and position.is_of_another(topic.topic_id)
                 if made_anew and position.is_read_out:
                     self._made_anew(position)
-                if position.reset is not None:
+                if position.reset is not None and position.error is None:
                     to_reset[topic_partition] = position.reset
                 if not position.wants_data or room <= 0 or made_anew:
                     continue
@@ -322,8 +322,7 @@ class Fetcher:
             for topic_partition in partitions:
                 position = self._positions.get(topic_partition)
                 if position is not None and position.reset is not None:
-                    position.error = error
-                    position.reset = None
+                    position.error = error  # once it was told, it is tried again
         self._on_data()
 
     def _on_tick(self) -> None:

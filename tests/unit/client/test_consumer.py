@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from harness.fake_broker import FakeCluster
-from klamm.client import AsyncConsumer, ConsumerRecord, TopicPartition
+from klamm.client import AsyncConsumer, ConsumerRecord, TopicPartition, fetcher
+from klamm.client.offset_lookup import look_up_offsets
 from klamm.proto.broker_pb2 import FetchRequest
 from klamm.proto.errors import (
     CorruptRecordError,
     ErrorCode,
     IllegalStateError,
+    InvalidRequestError,
     KafkaError,
     OffsetOutOfRangeError,
 )
@@ -320,6 +322,25 @@ def test_a_topic_that_is_made_anew_is_an_error_where_nothing_resets_the_offset()
         assert offsets(await read(consumer, 15)) == list(range(5, 20))
 
     run(body, records=30, fetch_max_wait_ms=50, auto_offset_reset="none")
+
+
+def test_a_reset_that_failed_is_tried_again_once_its_error_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [InvalidRequestError("once"), InvalidRequestError("twice")]
+
+    async def fails_first(*given: Any, **named: Any) -> None:
+        if failures:
+            raise failures.pop(0)
+        await look_up_offsets(*given, **named)
+
+    async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
+        consumer.assign([ORDERS])
+        for word in ("once", "twice"):
+            with pytest.raises(InvalidRequestError, match=word):
+                await read(consumer, 1)
+        assert offsets(await read(consumer, 10)) == list(range(10))
+
+    monkeypatch.setattr(fetcher, "look_up_offsets", fails_first)
+    run(body, records=10)
 
 
 def test_a_damaged_batch_is_named_after_all_before_it_was_given() -> None:
