@@ -84,6 +84,12 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
         self._producer_ids = producer_ids
         self._descriptions = MetadataDescriptions()
         self._unread = AnswerBudget(UNREAD_FETCH_BYTES_MAX)
+        self._produce_streams: set[ProduceStream] = set()
+
+    async def shutdown(self) -> None:
+        """Ends the produce streams, which clients keep open: a stop would wait for them in vain."""
+        for stream in self._produce_streams:
+            stream.end()
 
     # --- produce ---------------------------------------------------------------------------------------------
 
@@ -102,11 +108,13 @@ class BrokerService(AdminCalls, GroupCalls, broker_pb2_grpc.BrokerServicer):
             answer=self._produce_response,
             in_flight_max=PRODUCE_REQUESTS_IN_FLIGHT_MAX,
         )
+        self._produce_streams.add(stream)
         reader = asyncio.create_task(stream.read(requests), name="produce-stream-reader")
         try:
             async for response in stream.responses():
                 yield response
         finally:
+            self._produce_streams.discard(stream)
             reader.cancel()
             stream.close()
         if stream.complaint:

@@ -83,6 +83,13 @@ class ProduceStream:
             yield response
             self._slots.release()
 
+    def end(self) -> None:
+        """The broker stops: once what was read is answered, there is no more. A client takes what it sent since to
+        another leader (rule 16).
+        """
+        self._read_all = True
+        self._end_if_idle()
+
     def close(self) -> None:
         """The client is gone: nobody waits for these answers. What was appended stays."""
         for future in list(self._pending):

@@ -189,9 +189,8 @@ class BrokerServer:
     def _register_services(self, rooms: AdminRooms) -> None:
         config = self._config
         producer_ids = ProducerIds(config.node_id, lambda: self._lifecycle.broker_epoch, self._controller)
-        broker_pb2_grpc.add_BrokerServicer_to_server(
-            BrokerService(rooms, self._replica_manager, producer_ids, self._groups), self._grpc
-        )
+        self._service = BrokerService(rooms, self._replica_manager, producer_ids, self._groups)
+        broker_pb2_grpc.add_BrokerServicer_to_server(self._service, self._grpc)
         self._kafka_rooms = KafkaRooms(
             broker_id=config.node_id,
             config=config,
@@ -287,6 +286,7 @@ class BrokerServer:
         await self._replica_manager.shutdown()
         if self._kafka is not None:
             await self._kafka.stop(STOP_GRACE_SECONDS)
+        await self._service.shutdown()
         await self._grpc.stop(STOP_GRACE_SECONDS)
         await self._lifecycle.stop()
         if self._failure is None and not self._has_registered:

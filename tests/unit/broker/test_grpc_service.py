@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -80,5 +80,26 @@ def test_who_is_gone_is_gone_for_the_appends_as_well() -> None:
         produced.cancel()
         await asyncio.wait([produced])
         assert appends.future.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_stop_ends_the_produce_streams_that_clients_keep_open() -> None:
+    async def silent() -> AsyncIterator[broker_pb2.ProduceRequest]:
+        await asyncio.Event().wait()
+        yield MIXED
+
+    async def main() -> None:
+        nobody: Any = None
+        service = BrokerService(nobody, nobody, nobody, nobody)
+
+        async def responses() -> list[broker_pb2.ProduceResponse]:
+            return [response async for response in service.ProduceStream(silent(), nobody)]
+
+        streams = [asyncio.create_task(responses()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await service.shutdown()
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*streams) == [[], []]
 
     asyncio.run(main())

@@ -37,6 +37,12 @@ async def requests(*ids: int, acks: int = 1) -> AsyncIterator[broker_pb2.Produce
         yield broker_pb2.ProduceRequest(request_id=number, acks=acks)
 
 
+async def never_ending(*ids: int) -> AsyncIterator[broker_pb2.ProduceRequest]:
+    async for request in requests(*ids):
+        yield request
+    await asyncio.Event().wait()
+
+
 async def turns(count: int = 20) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -53,6 +59,35 @@ def test_requests_start_in_order_and_answers_go_out_when_ready() -> None:
             await turns(2)
         assert [response.request_id async for response in stream.responses()] == [2, 3, 1]
         assert stream.complaint is None
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_to_end_answers_what_was_read_first() -> None:
+    async def main() -> None:
+        desk = Desk()
+        stream = desk.stream()
+        reader = asyncio.create_task(stream.read(never_ending(1, 2)))
+        await turns()
+        assert desk.started == [1, 2]
+        stream.end()
+        for number in (1, 2):
+            desk.futures[number].set_result([])
+        assert [response.request_id async for response in stream.responses()] == [1, 2]
+        assert stream.complaint is None
+        reader.cancel()
+
+    asyncio.run(main())
+
+
+def test_an_idle_stream_ends_when_it_is_to() -> None:
+    async def main() -> None:
+        stream = Desk().stream()
+        reader = asyncio.create_task(stream.read(never_ending()))
+        await turns()
+        stream.end()
+        assert [response async for response in stream.responses()] == []
+        reader.cancel()
 
     asyncio.run(main())
 

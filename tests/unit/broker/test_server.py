@@ -49,7 +49,7 @@ def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tupl
             if call == fails_in:
                 server._fail(KafkaStorageError("the disk is gone"))
 
-        names = "lifecycle health groups replica_manager kafka grpc metadata log_manager controller"
+        names = "lifecycle health groups replica_manager kafka service grpc metadata log_manager controller"
         for name in names.split():
             setattr(server, f"_{name}", Room(name, calls, on_call))
         server._has_log = server._has_rooms = server._has_registered = True
@@ -76,6 +76,12 @@ def test_rule_26_the_kafka_listener_closes_when_who_waits_has_been_answered(tmp_
     assert (
         calls.index("replica_manager.shutdown") < stop < calls.index("log_manager.shutdown broker_epoch=7 clean=True")
     )
+
+
+def test_rule_26_streams_end_when_who_waits_has_been_answered(tmp_path: Path) -> None:
+    """Before the server stops: it gives streams that are open all the time they are given."""
+    _, calls = stopped(tmp_path)
+    assert calls.index("replica_manager.shutdown") < calls.index("service.shutdown") < calls.index("grpc.stop")
 
 
 def test_no_metadata_comes_once_the_replicas_have_stopped(tmp_path: Path) -> None:
