@@ -80,8 +80,9 @@ bench-compare: dev  ## Klamm beside Apache Kafka: ROWS="1 5 6" for some rows, RO
 chaos: dev  ## faults on a cluster of real processes for MINUTES (as root each node has a host of its own), with a verdict
 	$(BIN)/python -P tests/chaos/run.py --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
 
-soak: dev  ## steady load for MINUTES with RESTARTS brokers restarted each minute; nothing may grow
-	$(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),5) --restarts $(or $(RESTARTS),3)
+soak: dev  ## steady load for MINUTES, of RATE or half the capacity, with RESTARTS brokers restarted each minute; nothing may grow
+	$(BIN)/python tests/soak/run.py --minutes $(or $(MINUTES),5) --restarts $(or $(RESTARTS),3) \
+	  $(if $(RATE),--rate $(RATE))
 
 proto: dev  ## generates the gRPC code anew
 	cd .types && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \

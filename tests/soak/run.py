@@ -2,7 +2,8 @@
 
 `python tests/soak/run.py --minutes 20 --restarts 3`: first the capacity is measured with the same clients; then the
 load runs at half of that for so many minutes, while each minute so many of the three brokers are stopped in order and
-started again, one after another. With 0 all live through; with 2 the first broker does.
+started again, one after another. With 0 all live through; with 2 the first broker does. `--rate 1000` has each producer
+send so many records a second instead: on a machine with other work the capacity says little.
 
 Exit code 1 if a record was lost or doubled, a client failed, or something trends up. What was recorded is in the folder
 that `--out` names: soak.html for people, soak.json for programs.
@@ -91,13 +92,18 @@ class Restarts:
 
 
 def soak(
-    cluster: LocalCluster, minutes: float, restarts: int, folder: Path
+    cluster: LocalCluster, minutes: float, restarts: int, folder: Path, rate: float | None
 ) -> tuple[Sampler, list[str], list[Point], list[str]]:
     """What was recorded, complaints, restarts, and facts for the reader."""
-    print("measuring the capacity ...", file=sys.stderr, flush=True)
-    capacity = measure_capacity(cluster, folder, CAPACITY_WARM_UP_S, CAPACITY_S)
-    rates = {name: rate / 2 for name, rate in capacity.items()}
-    print(f"half of it for {minutes:g} minutes: {_rates(rates)}", file=sys.stderr, flush=True)
+    if rate is None:
+        print("measuring the capacity ...", file=sys.stderr, flush=True)
+        capacity = measure_capacity(cluster, folder, CAPACITY_WARM_UP_S, CAPACITY_S)
+        rates = {name: most / 2 for name, most in capacity.items()}
+        why = f"half the capacity, which is {_rates(capacity)}"
+    else:
+        rates = dict.fromkeys(("produce-sdk", "produce-confluent"), rate)
+        why = "as asked for"
+    print(f"for {minutes:g} minutes {_rates(rates)}: {why}", file=sys.stderr, flush=True)
     sampler = Sampler()
     for spec in cluster.layout.nodes:
         sampler.watch(spec.name, partial(cluster.pid_of, spec.name), spec.log_path)
@@ -125,7 +131,7 @@ def soak(
             sampler.stop()
         complaints, done = load.finish()
     facts = [
-        f"capacity {_rates(capacity)}; load {_rates(rates)} of {RECORD_BYTES} bytes, RF 3, acks=all",
+        f"load {_rates(rates)} of {RECORD_BYTES} bytes, RF 3, acks=all: {why}",
         *done,
         f"{len(brokers.done)} restarts of a broker, down to in sync again {_range([b - a for a, b in brokers.done])} s",
         f"readers were {brokers.most_behind / sum(rates.values()):.1f} s behind at most; "
@@ -183,6 +189,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Steady load with rolling restarts; nothing may grow.")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--restarts", type=int, default=3, choices=(0, 1, 2, 3), help="brokers restarted each minute")
+    parser.add_argument("--rate", type=float, help="records a second of each producer; half the capacity by default")
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     arguments = parser.parse_args()
     minutes, restarts = arguments.minutes, arguments.restarts
@@ -190,7 +197,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="klamm-soak-") as folder,
         LocalCluster(broker_config=BROKER_CONFIG, controller_config=CONTROLLER_CONFIG) as cluster,
     ):
-        sampler, complaints, marks, facts = soak(cluster, minutes, restarts, Path(folder))
+        sampler, complaints, marks, facts = soak(cluster, minutes, restarts, Path(folder), arguments.rate)
     duration_s = 60 * minutes
     verdicts = judge(_lives(sampler), duration_s)
     title = f"soak: {minutes:g} minutes, {restarts} brokers restarted each minute, {os.cpu_count()} cores"
