@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..cluster.image import MetadataImage, TopicImage
-from ..cluster.topic_config import PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX
+from ..cluster.topic_config import PARTITIONS_PER_TOPIC_MAX, PARTITIONS_TOTAL_MAX, is_internal_topic
 from ..proto import command_pb2
 from ..proto.command_pb2 import CommandResponse
 from ..proto.errors import ErrorCode
@@ -62,6 +62,12 @@ class _Growth:
 
     def _count_error(self, topic: TopicImage, wanted: command_pb2.CreatePartitionsTopic) -> ItemError | None:
         current = len(topic.partitions)
+        if is_internal_topic(topic.name):
+            # Which partition has a group's offsets follows from their number (rule 21).
+            return ItemError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION,
+                f"The number of partitions of the internal topic {topic.name} cannot be changed.",
+            )
         if wanted.count == current:
             return ItemError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {current} partition(s).")
         if wanted.count < current:

@@ -135,6 +135,19 @@ def test_topics_are_deleted_by_id() -> None:
     assert set(rooms.image.topics) == {"b", "c", "d"}
 
 
+def test_internal_topics_do_not_grow() -> None:
+    """Groups find their coordinator by the number of partitions: with another one all their offsets were gone."""
+    rooms = Rooms(cluster_of(1))
+    rooms.cluster.create_topic("__consumer_offsets", 3, 1)
+    topics = [{"name": "__consumer_offsets", "count": 7, "assignments": None}]
+    for validate_only in (True, False):
+        answer = rooms.ask("create_partitions", 3, topics=topics, timeout=MINUTE, validate_only=validate_only)
+        [result] = answer.results
+        assert result.error_code is ErrorCode.invalid_topic_exception
+        assert "__consumer_offsets" in result.error_message
+    assert len(rooms.image.topics["__consumer_offsets"].partitions) == 3
+
+
 @pytest.mark.parametrize("version", versions_of("create_partitions"))
 def test_topics_get_more_partitions(version: int) -> None:
     rooms = Rooms(cluster_of(1, 2))
