@@ -28,10 +28,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 _POLL_RECORDS_MAX: Final = 500
 _DELIVERY_TIMEOUT_MS: Final = 600_000
-"""Longer than any fault lasts. When a record's time is up, or a request overtakes one that failed, librdkafka takes a
-new producer epoch and sends under it all that it has no answer for, of other partitions too, whether or not it was
-written: what it calls idempotent then writes twice (issue 4953 of confluentinc/librdkafka). So records do not time out
-here (after ANSWER_SECONDS_MAX the history calls them unknown), and one request at a time is under way to a broker."""
+"""Longer than any fault lasts. When a record's time is up, librdkafka takes a new producer epoch and sends under it all
+that it has no answer for, of other partitions too, whether or not it was written: what it calls idempotent then writes
+twice (issue 4953 of confluentinc/librdkafka). So records do not time out here; after ANSWER_SECONDS_MAX the history
+calls them unknown. Five requests may be under way to a broker, as is its default."""
 
 
 class ConfluentClient:
@@ -53,7 +53,6 @@ class ConfluentClient:
                 "acks": "all",
                 "linger.ms": 1,
                 "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
-                "max.in.flight.requests.per.connection": 1,
                 "request.timeout.ms": REQUEST_TIMEOUT_MS,
                 "compression.type": settings.compression or "none",
                 "batch.size": settings.batch_bytes,
