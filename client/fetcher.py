@@ -1,8 +1,8 @@
 """Fetches ahead for a consumer: which partitions to ask which brokers for, and what the answers mean.
 
 Each partition is in one request at most; one that has been read out is asked for at once, even while a long poll
-for others waits at the same broker. A partition keeps one chunk to read and one ahead, all of them together no more
-than `fetch_max_bytes`.
+for others waits at the same broker. A partition keeps one chunk to read and one ahead, all that are not paused together
+about `fetch_max_bytes` at most.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ class Fetcher:
         ready: dict[int, list[tuple[PartitionPosition, Leader]]] = {}
         to_reset: dict[TopicPartition, int] = {}
         with self._lock:
-            room = self._config.fetch_max_bytes - sum(entry.buffered_bytes for entry in self._positions.values())
+            # What is paused is held by the user's wish, perhaps for ever: the others must not wait for it.
+            room = self._config.fetch_max_bytes - sum(
+                entry.buffered_bytes for entry in self._positions.values() if not entry.paused
+            )
             for topic_partition, position in self._positions.items():
                 leader = self._cluster.cache.leader_of(topic_partition)
                 if position.fetching is not None and leader is not None and leader.broker_id != position.fetching:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from harness.fake_broker import FakeCluster
+from harness.fake_controllers import until
 from klamm.client import AsyncConsumer, ConsumerRecord, TopicPartition, fetcher
 from klamm.client.offset_lookup import look_up_offsets
 from klamm.proto.broker_pb2 import FetchRequest
@@ -178,6 +179,20 @@ def test_pause_and_resume() -> None:
         assert {record.partition for record in await read(consumer, 20)} == {1}
 
     run(body, "orders", partitions=2, records=20)
+
+
+def test_what_is_fetched_of_paused_partitions_leaves_room_for_the_others() -> None:
+    async def body(cluster: FakeCluster, consumer: AsyncConsumer) -> None:
+        others = [TopicPartition("orders", number) for number in range(1, 4)]
+        consumer.assign([ORDERS, *others])
+        consumer.seek_to_beginning()
+        assert consumer._core is not None
+        positions = consumer._core.positions
+        await until(lambda: all(positions[partition].has_data for partition in others))
+        consumer.pause(*others)
+        assert offsets(await read(consumer, 100)) == list(range(100))
+
+    run(body, partitions=4, records=100, fetch_max_bytes=1_000, max_partition_fetch_bytes=1_000)
 
 
 def test_offsets_by_name_and_by_time() -> None:
