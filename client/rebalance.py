@@ -168,7 +168,9 @@ class Rebalance:
         if self.listener is None:
             return
         try:
-            yield InUserCode(getattr(self.listener, method), (partitions,))
+            # kafka-python's listeners have no on_partitions_lost; Kafka's own take it for a revocation by default.
+            call = getattr(self.listener, method, self.listener.on_partitions_revoked)
+            yield InUserCode(call, (partitions,))
         except Exception as error:  # noqa: BLE001  # a user's listener may raise anything; poll() hands it on
             logger.warning("rebalance_listener_failed method=%s error=%r", method, error)
             self._failure = self._failure or error

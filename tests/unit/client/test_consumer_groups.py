@@ -430,6 +430,30 @@ def test_a_member_that_was_thrown_out_hears_that_its_partitions_are_lost_and_com
     run(body, partitions=1)
 
 
+def test_a_listener_of_two_methods_hears_of_lost_partitions_as_of_revoked_ones() -> None:
+    # As those of kafka-python, which know no on_partitions_lost (KIP-429).
+    async def body(world: World) -> None:
+        class Two:
+            def __init__(self) -> None:
+                self.told: list[tuple[str, set[TopicPartition]]] = []
+
+            def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+                self.told.append(("revoked", revoked))
+
+            def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+                self.told.append(("assigned", assigned))
+
+        listener: Any = Two()
+        consumer = await world.consumer()
+        consumer.subscribe(["orders"], listener=listener)
+        await read(10, consumer)
+        world.groups.restart()
+        await until(lambda: len(listener.told) == 4, consumer)
+        assert listener.told == [("revoked", set()), ("assigned", {P0}), ("revoked", {P0}), ("assigned", {P0})]
+
+    run(body, partitions=1)
+
+
 def test_who_does_not_poll_leaves_the_group_and_joins_again_with_the_next_poll() -> None:
     async def body(world: World) -> None:
         listener = Listener()
