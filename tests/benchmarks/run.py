@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import clean_restart
 import client_ceiling
 import failover
 import footprint
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measurement]]] = {
     "start": footprint.start_to_first_record,
     "idle": footprint.idle,
     "leader": failover.leader,
+    "restart": clean_restart.clean_restart,
     "controller": failover.active_controller,
     "create": throughput.create_to_first_record,
     "produce-large": throughput.produce_large,

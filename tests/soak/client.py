@@ -29,6 +29,9 @@ COMMIT_MS: Final = 1000
 FETCH_BYTES: Final = 8 * 1024 * 1024
 """What a reader that is behind holds: little enough to be reached in the warm-up."""
 AS_FAST_AS_IT_CAN: Final = -1.0
+RECONNECT_MS_MAX: Final = 1000
+"""Kafka's own client has this one. With librdkafka's, 10 s, records that are for a broker which was restarted a little
+while ago wait for seconds, though it is back: the wait before it connects again doubles with each vain try."""
 
 
 class Orders:
@@ -147,7 +150,8 @@ class ConfluentSender:
         from confluent_kafka import Producer
 
         settings = {"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 2}
-        self._producer = Producer(settings | {"queue.buffering.max.messages": 2 * self.QUEUED_MAX})
+        limits = {"queue.buffering.max.messages": 2 * self.QUEUED_MAX, "reconnect.backoff.max.ms": RECONNECT_MS_MAX}
+        self._producer = Producer(settings | limits)
         self._topic, self._counts, self._next_acked = topic, counts, next_acked
 
     def send(self, partition: int, value: bytes) -> None:
@@ -273,6 +277,7 @@ def consume_confluent(options: dict[str, Any]) -> None:
             "auto.offset.reset": "earliest" if group else "error",
             "partition.assignment.strategy": "range",
             "queued.max.messages.kbytes": FETCH_BYTES // 1024,
+            "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
             "log_level": 2,
         }
     )
