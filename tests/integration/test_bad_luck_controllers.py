@@ -37,7 +37,9 @@ Damage = Callable[[bytearray], bytes]
 def cluster() -> Iterator[LocalCluster]:
     config = {"metadata.snapshot.entries.max": str(SNAPSHOT_ENTRIES)}
     with LocalCluster(brokers=1, controllers=3, controller_config=config) as started:
-        _change_metadata(started, 2 * SNAPSHOT_ENTRIES + 5)  # so that every controller has a snapshot
+        _change_metadata(started, 2 * SNAPSHOT_ENTRIES + 5)
+        for spec in started.layout.controllers:
+            started.wait_until((spec.data_folder / SNAPSHOT).exists, what=f"a snapshot of {spec.name}")
         yield started
 
 
@@ -87,8 +89,7 @@ def _assert_follows(cluster: LocalCluster, name: str) -> None:
 
 
 def _start_and_fail(cluster: LocalCluster, name: str) -> str:
-    """Starts it; it must give up at once and say why in one line."""
-    began = time.monotonic()
+    """Starts it; it must give up by itself, before the deadline, and say why in one line."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "klamm.controller", "--config", str(cluster.layout.node(name).config_path)],
         capture_output=True,
@@ -96,7 +97,6 @@ def _start_and_fail(cluster: LocalCluster, name: str) -> str:
         timeout=EXIT_SECONDS,
         check=False,
     )
-    assert time.monotonic() - began < EXIT_SECONDS / 2
     assert done.returncode == 2, done.stderr
     assert "READY" not in done.stdout
     assert "Traceback" not in done.stderr, done.stderr

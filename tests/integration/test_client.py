@@ -62,23 +62,24 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _kill_leader(cluster: LocalCluster) -> None:
-    leader = cluster.leader_of("orders", 0)
+    leader = cluster.wait_until(lambda: cluster.leader_of("orders", 0), what="a leader")
     cluster.kill(leader)
-    cluster.wait_until(lambda: cluster.leader_of("orders", 0) != leader, timeout_s=20)
+    cluster.wait_until(lambda: cluster.leader_of("orders", 0) not in (leader, None))
     cluster.restart(leader)
 
 
 def _pause_leader(cluster: LocalCluster) -> None:
-    leader = cluster.leader_of("orders", 0)
+    leader = cluster.wait_until(lambda: cluster.leader_of("orders", 0), what="a leader")
     cluster.pause(leader)
     try:
-        cluster.wait_until(lambda: cluster.leader_of("orders", 0) != leader, timeout_s=20)
+        cluster.wait_until(lambda: cluster.leader_of("orders", 0) not in (leader, None))
     finally:
         cluster.resume(leader)
 
 
 def _is_whole(cluster: LocalCluster) -> bool:
-    return all(len(cluster.partition("orders", partition).isr) == 3 for partition in range(PARTITIONS))
+    found = [cluster.partition("orders", partition) for partition in range(PARTITIONS)]
+    return all(partition is not None and len(partition.isr) == 3 for partition in found)
 
 
 def _read_back(cluster: LocalCluster, counts: list[int]) -> None:

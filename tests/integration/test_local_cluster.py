@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def test_active_controller_is_killed(cluster: LocalCluster) -> None:
     cluster.kill(active)
     with Admin(bootstrap_servers=cluster.bootstrap_servers) as admin:
         admin.create_topics([NewTopic(f"after-{active}", 1, 3)])
-    assert cluster.active_controller() not in (active, None)
+    cluster.wait_until(lambda: cluster.active_controller() not in (active, None), what="another active controller")
     cluster.start_node(active)
     cluster.wait_until(lambda: cluster.describe().healthy, what="a healthy cluster")
 
@@ -126,11 +125,14 @@ def test_wrong_configuration_is_shown() -> None:
         LocalCluster(1, 1, broker_config={"replica.lag.tim.max.ms": "1"}).start()
 
 
-def test_start_to_first_acked_record_takes_seconds() -> None:
-    began = time.monotonic()
-    with LocalCluster() as cluster:
+def test_start_to_first_acked_record_waits_for_no_time_out() -> None:
+    brokers = {"broker.heartbeat.interval.ms": "60000", "replica.lag.time.max.ms": "600000"}
+    cluster = LocalCluster(broker_config=brokers, controller_config={"broker.session.timeout.ms": "600000"})
+    cluster.start(timeout_s=40)  # gives up before the second heartbeat
+    try:
         _produce(cluster, b"first")
-        assert time.monotonic() - began < 20, "loose: the machine may be busy; `make bench` measures"
+    finally:
+        cluster.close()
 
 
 OWNER = """
