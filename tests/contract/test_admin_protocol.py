@@ -17,8 +17,10 @@ from confluent_kafka.admin import (
     NewTopic,
     OffsetSpec,
 )
+from harness.metadata_everywhere import wait_until_known_everywhere
 from kafka.admin import KafkaAdminClient
 from kafka.structs import TopicPartition as KafkaTopicPartition
+from klamm.deploy.local import LocalCluster
 
 SECONDS_MAX = 30
 
@@ -47,8 +49,9 @@ def produce(servers: str, topic: str, count: int) -> None:
     assert producer.flush(SECONDS_MAX) == 0
 
 
-def test_a_topic_from_its_creation_to_its_end(admin: AdminClient, name: str) -> None:
+def test_a_topic_from_its_creation_to_its_end(admin: AdminClient, cluster: LocalCluster, name: str) -> None:
     done(admin.create_topics([NewTopic(name, 2, config={"retention.ms": "99999"})], operation_timeout=SECONDS_MAX))
+    wait_until_known_everywhere(cluster)  # the client asks now this broker, now that one
     with pytest.raises(KafkaException, match="already exists"):
         done(admin.create_topics([NewTopic(name, 2)]))
     done(admin.create_topics([NewTopic(name + "-not-made", 2)], validate_only=True))
@@ -56,13 +59,16 @@ def test_a_topic_from_its_creation_to_its_end(admin: AdminClient, name: str) -> 
     assert len(topics[name].partitions) == 2
     assert name + "-not-made" not in topics
     done(admin.create_partitions([NewPartitions(name, 3)]))
+    wait_until_known_everywhere(cluster)
     assert len(admin.list_topics(name, timeout=SECONDS_MAX).topics[name].partitions) == 3
     done(admin.delete_topics([name], operation_timeout=SECONDS_MAX))
+    wait_until_known_everywhere(cluster)
     assert name not in admin.list_topics(timeout=SECONDS_MAX).topics
 
 
-def test_settings_of_topics_and_brokers(admin: AdminClient, name: str) -> None:
+def test_settings_of_topics_and_brokers(admin: AdminClient, cluster: LocalCluster, name: str) -> None:
     done(admin.create_topics([NewTopic(name, 1, config={"retention.ms": "99999"})]))
+    wait_until_known_everywhere(cluster)
     topic = ConfigResource(ConfigResource.Type.TOPIC, name)
     broker = ConfigResource(ConfigResource.Type.BROKER, "1")
 
@@ -80,6 +86,7 @@ def test_settings_of_topics_and_brokers(admin: AdminClient, name: str) -> None:
     done(
         admin.incremental_alter_configs([ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes)])
     )
+    wait_until_known_everywhere(cluster)
     changed = described(topic)
     assert changed["retention.ms"].is_default
     assert changed["cleanup.policy"].value.split(",") == ["delete", "compact"]
@@ -109,11 +116,12 @@ def test_offsets_and_deleted_records(admin: AdminClient, servers: str, name: str
         done(admin.delete_records([TopicPartition(name, 0, 21)]))
 
 
-def test_the_cluster_and_elections(admin: AdminClient, name: str) -> None:
+def test_the_cluster_and_elections(admin: AdminClient, cluster: LocalCluster, name: str) -> None:
     done(admin.create_topics([NewTopic(name, 1)]))
-    cluster = admin.describe_cluster(include_authorized_operations=True).result(SECONDS_MAX)
-    assert cluster.controller.id in {node.id for node in cluster.nodes}
-    assert cluster.authorized_operations
+    wait_until_known_everywhere(cluster)
+    described = admin.describe_cluster(include_authorized_operations=True).result(SECONDS_MAX)
+    assert described.controller.id in {node.id for node in described.nodes}
+    assert described.authorized_operations
     partition = TopicPartition(name, 0)
     [outcome] = admin.elect_leaders(ElectionType.PREFERRED, [partition]).result(SECONDS_MAX).values()
     assert outcome.name() == "ELECTION_NOT_NEEDED"
@@ -123,9 +131,10 @@ def test_the_cluster_and_elections(admin: AdminClient, name: str) -> None:
 
 
 def test_what_kafka_python_asks_of_logs_producers_and_controllers(
-    kafka_python: KafkaAdminClient, servers: str, name: str
+    kafka_python: KafkaAdminClient, cluster: LocalCluster, servers: str, name: str
 ) -> None:
     produce(servers, name, 3)  # the topic comes to be when it is first used
+    wait_until_known_everywhere(cluster)
     folders = [folder for broker in kafka_python.describe_log_dirs() for folder in broker["log_dirs"]]
     sizes = [
         partition["partition_size"]
@@ -145,5 +154,6 @@ def test_what_kafka_python_asks_of_logs_producers_and_controllers(
     assert partition not in kafka_python.list_partition_reassignments()
     leader = kafka_python.describe_topics([name])[0]["partitions"][0]["leader_id"]
     kafka_python.alter_partition_reassignments({partition: [leader]})
+    wait_until_known_everywhere(cluster)
     [described] = kafka_python.describe_topic_partitions([name])["topics"]
     assert described["partitions"][0]["replica_nodes"] == [leader]

@@ -7,6 +7,7 @@ from confluent_kafka import Consumer as ConfluentConsumer
 from confluent_kafka import Producer as ConfluentProducer
 from confluent_kafka import TopicPartition as ConfluentPartition
 from harness.kafka_clients import read, read_confluent
+from harness.metadata_everywhere import wait_until_known_everywhere
 from kafka import KafkaConsumer
 from klamm.client import Admin, Consumer, NewTopic, Producer, TopicPartition
 from klamm.deploy.local import LocalCluster
@@ -53,6 +54,7 @@ def test_from_kafka_to_grpc(klamm_cluster: LocalCluster, name: str, compression:
 def test_topics_and_committed_offsets_are_the_same_behind_both(cluster: LocalCluster, name: str) -> None:
     with Admin(bootstrap_servers=cluster.bootstrap_servers) as admin:
         admin.create_topics([NewTopic(name, 2)])
+    wait_until_known_everywhere(cluster)
     options = {"bootstrap.servers": cluster.kafka_bootstrap_servers, "group.id": name}
     confluent = ConfluentConsumer(options)
     assert len(confluent.list_topics(name, timeout=10).topics[name].partitions) == 2

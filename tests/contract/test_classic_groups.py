@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
 from harness.kafka_clients import poll_patiently
+from harness.metadata_everywhere import wait_until_known_everywhere
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
 from klamm.deploy.local import LocalCluster
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.integration
 TIMEOUT_S = 40.0
 SESSION_MS = 6_000
 HEARTBEAT_MS = 200
+LOADING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,7 @@ class Topic:
         self.servers = cluster.kafka_bootstrap_servers
         self.admin = AdminClient({"bootstrap.servers": self.servers})
         self.admin.create_topics([NewTopic(self.name, count, 3)])[self.name].result()
+        wait_until_known_everywhere(cluster)
         self.partitions = [(self.name, partition) for partition in range(count)]
 
     def consumer(self, **config: Any) -> PolledConsumer:
@@ -166,6 +174,11 @@ def test_a_group_outlives_its_coordinator(cluster: LocalCluster) -> None:
 
 
 def _elsewhere(topic: Topic, coordinator: int) -> Any:
-    """The group as its next coordinator describes it; None while there is none."""
-    described = topic.described()
+    """The group as its next coordinator describes it; None while there is none, or it is still loading the group."""
+    try:
+        described = topic.described()
+    except KafkaException as error:
+        if not error.args[0].retriable() and error.args[0].code() not in LOADING:
+            raise
+        return None
     return described if described.coordinator.id != coordinator else None

@@ -8,11 +8,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
+from harness.metadata_everywhere import wait_until_known_everywhere
 from harness.waiting import wait_for
 from klamm.deploy.local import LocalCluster
 
@@ -42,6 +44,7 @@ class Topic:
         self.servers = cluster.kafka_bootstrap_servers
         self.admin = AdminClient({"bootstrap.servers": self.servers})
         self.admin.create_topics([NewTopic(self.name, partitions, 3)])[self.name].result()
+        wait_until_known_everywhere(cluster)
         self.group = f"g-{self.name}"
         settings = {"enable.idempotence": True, "topic.metadata.refresh.interval.ms": 200}
         self.producer = Producer({"bootstrap.servers": self.servers} | settings)
@@ -73,17 +76,16 @@ def test_members_come_and_go_and_a_topic_grows(cluster: LocalCluster) -> None:
         wait_for(lambda: shared_out([first, second], topic.partitions), timeout_s=TIMEOUT_S)
         third = stack.enter_context(topic.consumer(client_id="third"))
         wait_for(lambda: shared_out([first, second, third], topic.partitions), timeout_s=TIMEOUT_S)
-        described = topic.admin.describe_consumer_groups([topic.group])[topic.group].result()
-        assert (described.state.name, described.type.name, described.partition_assignor) == (
-            "STABLE",
-            "CONSUMER",
-            "uniform",
-        )
+        # A member that neither gives nor gets takes up the new epoch with its next heartbeat.
+        wait_for(lambda: _described(topic).state.name == "STABLE", timeout_s=TIMEOUT_S)
+        described = _described(topic)
+        assert (described.type.name, described.partition_assignor) == ("CONSUMER", "uniform")
         assert sorted(member.client_id for member in described.members) == ["first", "second", "third"]
         listed = topic.admin.list_consumer_groups().result()
         assert (topic.group, "CONSUMER") in [(group.group_id, group.type.name) for group in listed.valid]
         topic.count = 6
         topic.admin.create_partitions([NewPartitions(topic.name, 6)])[topic.name].result()
+        wait_until_known_everywhere(cluster)  # or the producer may ask one that knows four
         wait_for(lambda: shared_out([first, second, third], topic.partitions), timeout_s=TIMEOUT_S)
         second.close()
         wait_for(lambda: shared_out([first, third], topic.partitions), timeout_s=TIMEOUT_S)
@@ -95,8 +97,12 @@ def test_members_come_and_go_and_a_topic_grows(cluster: LocalCluster) -> None:
     topic.admin.delete_consumer_groups([topic.group])[topic.group].result()
 
 
+def _described(topic: Topic) -> Any:
+    return topic.admin.describe_consumer_groups([topic.group])[topic.group].result()
+
+
 def _is_empty(topic: Topic) -> bool:
-    return str(topic.admin.describe_consumer_groups([topic.group])[topic.group].result().state.name) == "EMPTY"
+    return str(_described(topic).state.name) == "EMPTY"
 
 
 def test_a_regular_expression_finds_topics_that_come_later(cluster: LocalCluster) -> None:

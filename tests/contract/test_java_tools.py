@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from harness.kafka_clients import create_topic
 from harness.kafka_tools import KafkaTools, NoKafkaToolsError, finish
+from harness.metadata_everywhere import wait_until_known_everywhere
 from klamm.deploy.local import LocalCluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]  # Maven may have to bring the jars first
@@ -62,11 +63,13 @@ def test_topics_settings_and_offsets(tools: KafkaTools, klamm_cluster: LocalClus
     at = ("--bootstrap-server", klamm_cluster.kafka_bootstrap_servers)
     sized = ("--partitions", "3", "--replication-factor", "3", "--config", "retention.ms=100000")
     assert "Created topic" in tools.run("kafka-topics", *at, "--create", "--topic", name, *sized)
+    wait_until_known_everywhere(klamm_cluster)
     wanted = "retention.ms=7200000,cleanup.policy=[compact,delete]"
     altered = tools.start("kafka-configs", *at, "--alter", "--topic", name, "--add-config", wanted)
     verified = tools.start("kafka-verifiable-producer", *at, "--topic", f"{name}-verified", "--max-messages", "50")
     versions = tools.start("kafka-broker-api-versions", *at)
     assert "Completed updating" in finish(altered)
+    wait_until_known_everywhere(klamm_cluster)
     assert json.loads(finish(verified).splitlines()[-1])["acked"] == 50
     assert finish(versions).count("(id: ") == 3
     described = tools.start("kafka-topics", *at, "--describe", "--topic", name)
@@ -80,6 +83,7 @@ def test_topics_settings_and_offsets(tools: KafkaTools, klamm_cluster: LocalClus
     assert "cleanup.policy=compact,delete" in told
     assert sum(int(line.split(":")[2]) for line in finish(offsets).splitlines()) == 50
     tools.run("kafka-topics", *at, "--delete", "--topic", name)
+    wait_until_known_everywhere(klamm_cluster)
     assert name not in tools.run("kafka-topics", *at, "--list").split()
 
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 from harness.kafka_clients import create_topic
+from harness.metadata_everywhere import wait_until_known_everywhere
+from klamm.deploy.local import LocalCluster
 
 pytestmark = pytest.mark.integration
 
@@ -30,12 +32,14 @@ def admin(servers: str, *arguments: str) -> object:
     return json.loads(run("admin", servers, "--format", "json", *arguments))
 
 
-def test_topics(servers: str, name: str) -> None:
+def test_topics(servers: str, cluster: LocalCluster, name: str) -> None:
     admin(servers, "topics", "create", "-t", name, "--num-partitions", "2", "--replication-factor", "1")
+    wait_until_known_everywhere(cluster)
     assert name in json.dumps(admin(servers, "topics", "list"))
     assert name in json.dumps(admin(servers, "topics", "describe", "-t", name))
     assert "retention.ms" in json.dumps(admin(servers, "configs", "describe", "-r", "topic", "-n", name))
     admin(servers, "topics", "delete", "-t", name)
+    wait_until_known_everywhere(cluster)
     assert name not in json.dumps(admin(servers, "topics", "list"))
 
 

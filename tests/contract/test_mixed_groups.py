@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from harness.confluent_consumers import Partition, PolledConsumer, shared_out
-from harness.kafka_clients import poll_patiently, wait_until_known_everywhere
+from harness.kafka_clients import poll_patiently
+from harness.metadata_everywhere import wait_until_known_everywhere
 from harness.waiting import wait_for
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -145,6 +146,7 @@ def test_one_group_holds_members_of_three_libraries(
 ) -> None:
     with Admin(bootstrap_servers=klamm_cluster.bootstrap_servers) as admin:
         admin.create_topics([NewTopic(name, PARTITIONS)])
+    # kafka-python, leading a group, does not ask again for a topic that the broker it asked had not heard of yet.
     wait_until_known_everywhere(klamm_cluster)
     partitions = [(name, partition) for partition in range(PARTITIONS)]
     mixed = Mixed(klamm_cluster, name, strategy)

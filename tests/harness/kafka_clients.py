@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,31 +11,40 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message
 from confluent_kafka.admin import AdminClient, NewTopic
+from harness.kafka_client import KafkaClient, part
 from harness.waiting import wait_for
 from kafka import KafkaConsumer, TopicPartition
-from klamm.deploy.local import LocalCluster
+from kio.schema.errors import ErrorCode
 
 READ_SECONDS_MAX = 30.0
 _POLL_MS = 100
 
 
 def create_topic(servers: str, topic: str, partitions: int = 1, **config: str) -> None:
-    """Makes a topic with as many replicas as the cluster gives by default; returns when it is there."""
+    """Makes a topic with as many replicas as the cluster gives by default; returns when every broker knows it."""
     admin = AdminClient({"bootstrap.servers": servers})
     new = NewTopic(topic, num_partitions=partitions, config=config)
     admin.create_topics([new], operation_timeout=20)[topic].result(timeout=30)
+    asyncio.run(_wait_until_known(servers, topic))
 
 
-def wait_until_known_everywhere(cluster: LocalCluster) -> None:
-    """Until every broker has replayed what any broker has: kafka-python, leading a group, does not ask again for the
-    metadata of a topic that the broker it asked had not heard of yet."""
-    target = max(_metadata_end_offsets(cluster))
-    wait_for(lambda: min(_metadata_end_offsets(cluster)) >= target)
-
-
-def _metadata_end_offsets(cluster: LocalCluster) -> list[int]:
-    answers = [cluster.observer.ask_broker(spec) for spec in cluster.layout.brokers]
-    return [-1 if answer is None else answer.metadata_end_offset for answer in answers]
+async def _wait_until_known(servers: str, topic: str) -> None:
+    """The broker that made it has it; the client under test may ask any other."""
+    version = 12
+    for server in servers.split(","):
+        host, _, port = server.rpartition(":")
+        async with asyncio.timeout(20), KafkaClient.connect(host, int(port)) as client:
+            wanted = part("metadata", version, "MetadataRequestTopic", topic_id=None, name=topic)
+            code = None
+            while code is not ErrorCode.none:
+                answer = await client.call(
+                    "metadata",
+                    version,
+                    topics=(wanted,),
+                    allow_auto_topic_creation=False,
+                    include_topic_authorized_operations=False,
+                )
+                code = answer.topics[0].error_code
 
 
 def poll_patiently(consumer: KafkaConsumer, max_records: int | None = None) -> dict[TopicPartition, list[Any]]:

@@ -16,6 +16,7 @@ from klamm.proto.broker_pb2 import (
     PartitionFetchRequest,
     PartitionFetchResponse,
     PartitionListOffsetsRequest,
+    PartitionListOffsetsResponse,
     PartitionProduceRequest,
     PartitionProduceResponse,
     ProduceRequest,
@@ -79,10 +80,17 @@ class RawBroker:
 
     def end_offset(self, topic: str, partition: int = 0) -> int:
         """The high watermark as the leader says it."""
-        entry = PartitionListOffsetsRequest(topic=topic, partition=partition, current_leader_epoch=-1, timestamp=-1)
-        answer = self.stub.ListOffsets(ListOffsetsRequest(partitions=[entry]), timeout=CALL_SECONDS).partitions[0]
+        answer = self._list_offsets(topic, partition)
         assert answer.error_code == 0, answer
         return int(answer.offset)
+
+    def leads(self, topic: str, partition: int = 0) -> bool:
+        """Answers only a leader's call."""
+        return self._list_offsets(topic, partition).error_code == 0
+
+    def _list_offsets(self, topic: str, partition: int) -> PartitionListOffsetsResponse:
+        entry = PartitionListOffsetsRequest(topic=topic, partition=partition, current_leader_epoch=-1, timestamp=-1)
+        return self.stub.ListOffsets(ListOffsetsRequest(partitions=[entry]), timeout=CALL_SECONDS).partitions[0]
 
 
 def fetch_partition(topic: str, offset: int, partition: int, max_bytes: int) -> PartitionFetchRequest:
@@ -106,9 +114,11 @@ def raw_broker(cluster: LocalCluster, broker: int) -> Iterator[RawBroker]:
 
 @contextmanager
 def raw_leader(cluster: LocalCluster, topic: str, partition: int = 0) -> Iterator[RawBroker]:
-    """A connection to the broker that leads now."""
-    leader = cluster.wait_until(lambda: cluster.leader_of(topic, partition), what=f"a leader of {topic}-{partition}")
+    """A connection to the broker that leads now, and knows it: another one may have heard of it sooner."""
+    what = f"a leader of {topic}-{partition}"
+    leader = cluster.wait_until(lambda: cluster.leader_of(topic, partition), what=what)
     with raw_broker(cluster, leader) as raw:
+        cluster.wait_until(lambda: raw.leads(topic, partition), what=f"broker {leader} to lead {topic}-{partition}")
         yield raw
 
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from harness.controller_processes import ControllerProcesses
 from harness.fake_controllers import until
 from harness.partitionless_broker import PartitionlessBroker
-from harness.waiting import wait_for
 from klamm.broker.controller_client import ControllerLink
 from klamm.broker.lifecycle import BrokerState
 from klamm.controller.journal_format import HEADER_SIZE
@@ -56,6 +54,8 @@ def _unfenced(seer: PartitionlessBroker, seen: PartitionlessBroker) -> bool:
 
 
 async def describe(broker: PartitionlessBroker) -> DescribeQuorumResponse:
+    """The active controller's answer: while the broker knows none, any controller's would do."""
+    await broker.client.active(timeout_ms=20_000)
     answer = await broker.client.describe_quorum()
     assert answer is not None
     return answer
@@ -212,6 +212,9 @@ def test_rule_26_controlled_shutdown_moves_the_leaders_before_it_says_go(tmp_pat
             for broker in started:
                 assert await broker.follower.wait_for(response.metadata_end_offset, 5_000)
             assert await started[0].lifecycle.controlled_shutdown(10_000)
+            # What was committed before it said go is before this.
+            response = await started[1].create_topic("after")
+            assert await started[1].follower.wait_for(response.metadata_end_offset, 5_000)
             for partition in started[1].topic("t").partitions:
                 assert partition.leader not in (None, 1)
                 assert 1 not in partition.isr
@@ -373,6 +376,7 @@ def test_a_controller_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: Pa
                 response = await broker.create_topic(f"topic-{number}", 1, 1)
                 assert response.create_topics.topics[0].error_code == 0
             await until(lambda: process.poll() is not None)
+            assert await broker.follower.wait_for(response.metadata_end_offset, 5_000)
             assert len(broker.image.topics) == 5
             return active
 
@@ -384,21 +388,17 @@ def test_a_controller_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: Pa
         failed.wait_ready()
 
 
-def test_an_idle_controller_is_small_and_quiet(tmp_path: Path) -> None:
-    async def settle(quorum: ControllerProcesses) -> None:
+def test_an_idle_controller_is_small(tmp_path: Path) -> None:
+    """How quiet it is, unit/controller/test_raft_idle.py counts, and `make bench` measures."""
+
+    async def measure(quorum: ControllerProcesses) -> None:
         async with brokers(quorum, 3) as started:
             await describe(started[0])
             processes = [psutil.Process(node.process.pid) for node in quorum.nodes if node.process is not None]
-            before = sum(process.cpu_times().user + process.cpu_times().system for process in processes)
-            began = time.monotonic()
-            await asyncio.sleep(3)
-            used = sum(process.cpu_times().user + process.cpu_times().system for process in processes) - before
-            share = used / (time.monotonic() - began)
             sizes = [process.memory_info().rss / 2**20 for process in processes]
-            print(f"idle: {share:.1%} of one core for three controllers, {[round(size) for size in sizes]} MiB")
-            assert max(sizes) < 60
-            assert share < 0.06  # the goal is 3 % for the whole cluster; the bound leaves room for a busy machine
+            assert len(sizes) == 3
+            assert max(sizes) < 60, f"{[round(size) for size in sizes]} MiB"
 
     with ControllerProcesses(tmp_path, 3) as quorum:
-        asyncio.run(settle(quorum))
-        wait_for(lambda: all(node.running for node in quorum.nodes))
+        asyncio.run(measure(quorum))
+        assert all(node.running for node in quorum.nodes)

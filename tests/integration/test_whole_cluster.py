@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness.acked_records import AckedRecords, isr_of, wait_for_isr
+from harness.metadata_everywhere import wait_until_known_everywhere
 from klamm.client import Admin, ConfigResource, ConfigResourceType, NewTopic, Producer, TopicPartition
 from klamm.deploy.local import LocalCluster
 from klamm.proto.errors import KafkaError
@@ -29,6 +30,13 @@ def admin(cluster: LocalCluster) -> Iterator[Admin]:
 def make(admin: Admin, name: str, *replicas: int, **configs: str) -> None:
     settings = {key.replace("_", "."): value for key, value in configs.items()}
     admin.create_topics([NewTopic(name, replica_assignments={0: replicas}, topic_configs=settings)])
+
+
+def _wait_until_fenced(cluster: LocalCluster, admin: Admin, broker_id: int) -> None:
+    cluster.wait_until(
+        lambda: [each.fenced for each in admin.describe_cluster().brokers if each.broker_id == broker_id] == [True],
+        what=f"broker {broker_id} to be fenced",
+    )
 
 
 def test_rule_3_18_19_everything_killed_at_once_loses_nothing(cluster: LocalCluster, admin: Admin) -> None:
@@ -84,6 +92,7 @@ def test_a_partition_moves_with_all_it_holds(cluster: LocalCluster, admin: Admin
     records = AckedRecords(cluster, "moving")
     records.produce(40)
     admin.alter_partition_reassignments({("moving", 0): [3, 2]})
+    wait_until_known_everywhere(cluster)
     cluster.wait_until(lambda: not admin.list_partition_reassignments(), what="the reassignment to end")
     wait_for_isr(cluster, "moving", [2, 3])
     description = cluster.partition("moving")
@@ -100,10 +109,12 @@ def test_a_reassignment_that_cannot_end_is_cancelled(cluster: LocalCluster, admi
     records = AckedRecords(cluster, "stuck")
     records.produce(5)
     cluster.kill(3)
-    cluster.wait_until(lambda: len(admin.describe_cluster().brokers) == 3)
+    _wait_until_fenced(cluster, admin, 3)
     admin.alter_partition_reassignments({("stuck", 0): [1, 3]})
+    wait_until_known_everywhere(cluster)  # the client may go from the dead broker to one, then to the other
     assert set(admin.list_partition_reassignments()) == {TopicPartition("stuck", 0)}
     admin.alter_partition_reassignments({("stuck", 0): None})
+    wait_until_known_everywhere(cluster)
     assert admin.list_partition_reassignments() == {}
     cluster.start_node(3)
     wait_for_isr(cluster, "stuck", [1, 2])
@@ -130,6 +141,7 @@ def test_settings_are_altered_and_told(cluster: LocalCluster, admin: Admin) -> N
     make(admin, "tuned", 1, 2, 3)
     resource = ConfigResource(ConfigResourceType.TOPIC, "tuned", {"retention.ms": "60000", "max.message.bytes": "2000"})
     admin.alter_configs([resource])
+    wait_until_known_everywhere(cluster)  # the leader of the partition, too
     ((_, entries),) = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "tuned")]).items()
     told = {entry.name: (entry.value, entry.source) for entry in entries}
     assert told["retention.ms"] == ("60000", "TOPIC")
@@ -140,6 +152,7 @@ def test_settings_are_altered_and_told(cluster: LocalCluster, admin: Admin) -> N
     ):
         producer.send("tuned", b"x" * 5000).get(timeout=20)
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "tuned", {"max.message.bytes": None})])
+    wait_until_known_everywhere(cluster)
     with Producer(bootstrap_servers=cluster.bootstrap_servers) as producer:
         assert producer.send("tuned", b"x" * 5000).get(timeout=20).offset == 0
 
@@ -167,9 +180,7 @@ def test_an_unclean_election_happens_only_when_it_is_asked_for(cluster: LocalClu
 
 def test_a_broker_that_is_gone_for_good_is_forgotten(cluster: LocalCluster, admin: Admin) -> None:
     cluster.kill(3)
-    cluster.wait_until(
-        lambda: [broker.fenced for broker in admin.describe_cluster().brokers if broker.broker_id == 3] == [True]
-    )
+    _wait_until_fenced(cluster, admin, 3)
     admin.unregister_broker(3)
     cluster.wait_until(lambda: [broker.broker_id for broker in admin.describe_cluster().brokers] == [1, 2])
     cluster.start_node(3)
