@@ -45,6 +45,7 @@ from .group_request import (
     SyncAnswer,
     SyncRequest,
 )
+from .heartbeat_check import check_request
 from .pending_append import error_of_append
 from .waiters import Refuse, Waiters
 
@@ -363,6 +364,9 @@ class GroupShard:
             return await self._consumer_heartbeat(entry, entry.group, request)
         joins = request.member_epoch == _JOIN_EPOCH
         if not joins or (entry is not None and entry.group.state is not GroupState.EMPTY):
+            refusal = check_request(request, self.context.config.consumer.assignors)
+            if refusal is not None:
+                return refusal
             what = "not found" if entry is None else "is not a consumer group"
             message = f"Group {request.group_id} {what}."
             return ConsumerGroupHeartbeatAnswer(ErrorCode.GROUP_ID_NOT_FOUND, message)

@@ -289,6 +289,17 @@ def test_empty_groups_change_their_type_and_keep_their_offsets() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(("epoch", "error"), [(-3, "MemberEpoch is invalid."), (-2, "InstanceId can't be null.")])
+def test_a_heartbeat_that_cannot_be_right_is_told_so_also_where_there_is_no_group(epoch: int, error: str) -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        answer = await under_test.coordinator.consumer_group_heartbeat(consumer_heartbeat("g", "m", epoch))
+        assert (answer.error, answer.message) == (ErrorCode.INVALID_REQUEST, error)
+        answer = await under_test.coordinator.consumer_group_heartbeat(consumer_heartbeat("g", "m", 5))
+        assert answer.error is ErrorCode.GROUP_ID_NOT_FOUND
+
+    run(scenario)
+
+
 def test_a_refused_first_heartbeat_leaves_nothing_behind() -> None:
     async def scenario(under_test: CoordinatorUnderTest) -> None:
         coordinator = under_test.coordinator
