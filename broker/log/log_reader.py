@@ -127,6 +127,13 @@ class LogReader:
             except CorruptFileError as second:
                 raise LogCorruptError(self._topic_partition, segment.path, Offset(offset), str(second)) from second
 
+    def newest_batch_from(self, start: Offset) -> int:
+        """The newest timestamp of all batches that begin at `start` or after it; -1 if none has one."""
+        first, *others = self._segments.from_offset(start)
+        _, position = first.offset_index.lookup(start)
+        newest = [header.newest_timestamp for _, header in first.headers(position) if header.base_offset >= start]
+        return max([-1, *newest, *(segment.largest[0] for segment in others)])
+
     def offset_for_timestamp(self, timestamp_ms: int, start: Offset, end: Offset) -> tuple[int, Offset] | None:
         """(timestamp, offset) of the first record from `start` on that is at least as new as `timestamp_ms`."""
         for segment in self._segments:

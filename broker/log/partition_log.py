@@ -386,9 +386,19 @@ class PartitionLog:
             raise KafkaStorageError(f"{self.topic_partition}: look-up by timestamp failed: {error}") from error
 
     def max_timestamp(self) -> tuple[int, Offset] | None:
-        """(timestamp, offset) of the newest record; None if no record has a timestamp (KIP-734)."""
+        """(timestamp, offset) of the newest record from the log start on; None if none has a timestamp (KIP-734).
+
+        :raises LogCorruptError, KafkaStorageError: as `read`.
+        """
         newest = max(segment.largest[0] for segment in self._segments)
-        return None if newest < 0 else self.offset_for_timestamp(newest)
+        found = None if newest < 0 else self.offset_for_timestamp(newest)
+        if found is None and newest >= 0:  # it lies below the log start
+            newest = self._reader.newest_batch_from(self.log_start_offset)
+            found = self.offset_for_timestamp(max(newest, 0))
+            # Newer yet may be what is left of a batch in which the log starts.
+            while found is not None and (newer := self.offset_for_timestamp(found[0] + 1)) is not None:
+                found = newer
+        return found
 
     # -- truncate and delete
 

@@ -218,6 +218,20 @@ def test_offset_for_timestamp_needs_no_order_of_timestamps(log: PartitionLog) ->
     assert log.max_timestamp() == (900, 2)
 
 
+@pytest.mark.parametrize("start", range(22))
+def test_the_newest_record_is_one_that_was_not_deleted(log: PartitionLog, start: int) -> None:
+    """KIP-734, after DeleteRecords: Apache Kafka gives an offset below the log start, or none."""
+    timestamps = [900, 50, 800, 20, 40, 10, 700, 710, 705, 30, 30, 600, 500, 500, 400, 60, 60, 70, 5, 6, 7]
+    for first in range(0, len(timestamps), 3):
+        batch = record_batch([b"v" * 20] * 3, timestamps=timestamps[first : first + 3])
+        log.append_as_leader(batch, leader_epoch=LeaderEpoch(0), now_ms=NOW_MS)
+    assert log.segment_count > 2
+    log.advance_log_start_to(Offset(start))
+    left = [(timestamp, -offset) for offset, timestamp in enumerate(timestamps) if offset >= start]
+    expected = (max(left)[0], -max(left)[1]) if left else None
+    assert log.max_timestamp() == expected
+
+
 @pytest.mark.parametrize("compression", [1, 2, 3, 4])
 def test_offset_for_timestamp_reads_compressed_batches(log: PartitionLog, compression: int) -> None:
     log.append_as_leader(
