@@ -304,6 +304,8 @@ class Partition:
             # Who may be elected holds all that is committed, and is to cut off none of that; nothing is missing for the
             # sake of other records. It may be elected before it has a second copy, so it keeps this one.
             if self.electable or self.log.is_whole_below(action.offset):
+                if action.offset == answer.log_start_offset:
+                    self._hide_below(action.offset)
                 self._truncate_to(action.offset)
             else:  # what is to be cut off has replaced records that the leader still has
                 self._start_over(answer.log_start_offset)
@@ -345,6 +347,13 @@ class Partition:
             logger.warning("committed_records_lost partition=%s from=%d to=%d", self, offset, self.high_watermark)
         self.log.truncate_to(offset)
         self.high_watermark = min(self.high_watermark, self.log.log_end_offset)
+
+    def _hide_below(self, offset: Offset) -> None:
+        """For a leader whose log begins there: it may have deleted where the logs parted (`end_offset_for`), and then
+        something below is here that was never committed. No process may show that, not the next one either (rule 2).
+        """
+        self.high_watermark = max(self.high_watermark, offset)
+        self.log.advance_log_start_to(offset, at_once=True)
 
     def _start_over(self, offset: Offset) -> None:
         logger.warning(

@@ -234,7 +234,7 @@ class LogManager:
     def _add(self, key: TopicIdPartition, log: PartitionLog) -> None:
         self._logs[key] = log
         self._keys[log.topic_partition] = key
-        log.on_uncleaned = self._write_checkpoints_now
+        log.checkpoint_now = self._write_checkpoints_now
         log.on_failure = self.run_marker.vouch_for_nothing
 
     def update_config(self, topic_id_partition: TopicIdPartition, config: LogConfig) -> None:
@@ -337,7 +337,9 @@ class LogManager:
             self._checkpoints.write(self._offsets(), self._checkpoints.generation)
 
     def _write_checkpoints_now(self, log: PartitionLog) -> None:
-        """What was cleaned has been cut off: a restart may not take what will be there next for clean. Blocks."""
+        """What was cleaned has been cut off: a restart may not take what will be there next for clean. Or what lies
+        below a new log start may not be shown again. Blocks. :raises OSError: the disk failed.
+        """
         self._checkpoints.outdate()
         self._checkpoints.write(self._offsets(), self._checkpoints.generation)
 

@@ -105,7 +105,7 @@ class PartitionLog:
         self.cleaned_by = Offset(parts.gaps.cleaned_by if known else min(parts.gaps.cleaned_by, parts.log_end_offset))
         self.cleaned_by_epoch = LeaderEpoch(parts.gaps.cleaned_by_epoch or 0)
         self.uncleanable: str | None = None  # why compaction leaves it alone until the next start
-        self.on_uncleaned: Callable[[PartitionLog], None] | None = None  # a truncation has moved cleaned_to back
+        self.checkpoint_now: Callable[[PartitionLog], None] | None = None  # what a restart must know of it; blocks
         self.on_failure: Callable[[], None] | None = None  # nobody knows any more what of it is on the disk
         self.on_flush_wanted: Callable[[PartitionLog], None] | None = None
         self._file_system = file_system
@@ -463,8 +463,8 @@ class PartitionLog:
     def _uncleaned_from(self, offset: Offset) -> None:
         if offset < self.cleaned_to:
             self.cleaned_to = offset
-            if self.on_uncleaned is not None:
-                self.on_uncleaned(self)
+            if self.checkpoint_now is not None:
+                self.checkpoint_now(self)
 
     def truncate_fully_and_start_at(self, offset: Offset) -> None:
         """Empties the log; the next batch goes to `offset`. A log that had failed is as good as new after it.
@@ -495,8 +495,9 @@ class PartitionLog:
         self._uncleaned_from(Offset(0))
         logger.info("log_restarted partition=%s start_offset=%d", self.topic_partition, offset)
 
-    def advance_log_start_to(self, offset: Offset) -> bool:
+    def advance_log_start_to(self, offset: Offset, *, at_once: bool = False) -> bool:
         """Hides what is below `offset` (DeleteRecords, or the leader's log start); True if the log start moved.
+        `at_once`: a process that is killed now comes back with it too. That blocks.
 
         :raises OffsetOutOfRangeError: `offset` is past the log end. :raises KafkaStorageError: the disk failed.
         """
@@ -507,8 +508,10 @@ class PartitionLog:
         self.log_start_offset = offset
         try:
             self._epochs.truncate_from_start(offset)
+            if at_once and self.checkpoint_now is not None:
+                self.checkpoint_now(self)
         except OSError as error:
-            raise KafkaStorageError(f"{self.topic_partition}: cannot write the epoch checkpoint: {error}") from error
+            raise KafkaStorageError(f"{self.topic_partition}: cannot write a checkpoint: {error}") from error
         return True
 
     def delete_old_segments(self, now_ms: int, high_watermark: Offset) -> int:
