@@ -440,11 +440,15 @@ def test_neither_an_election_nor_a_commit_waits_for_a_heartbeat_or_for_silence(t
 def test_the_connection_to_a_leader_breaks_and_its_silence_is_not_waited_for(tmp_path: Path) -> None:
     async def test(quorum: Quorum) -> None:
         await quorum.start()
-        first = quorum.id_of(await quorum.leader())
+        leader = await quorum.leader()
+        first = quorum.id_of(leader)
+        followers = [node for node in quorum.nodes.values() if node is not leader]
         await quorum.until(
-            lambda: all(node.leader_id == first and node.is_reachable(first) for node in quorum.nodes.values()),
+            lambda: all(node.is_reachable(first) and leader.is_reachable(quorum.id_of(node)) for node in followers),
             "not all are connected to the leader",
         )
+        await leader.propose(b"before", timeout_ms=20_000)  # for who was connected too late for its first word
+        await quorum.until(lambda: all(node.leader_id == first for node in followers), "not all know the leader")
         await quorum.stop(first)
         second = await quorum.leader()
         await second.propose(b"after", timeout_ms=20_000)
