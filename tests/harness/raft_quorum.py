@@ -92,6 +92,17 @@ class Quorum:
         await self.until(lambda: any(node.role is RaftRole.LEADER for node in self.nodes.values()), "no leader")
         return next(node for node in self.nodes.values() if node.role is RaftRole.LEADER)
 
+    async def connected(self) -> None:
+        """Waits until every node reaches every other: without heartbeats, who is connected too late for something is
+        not told again by itself.
+        """
+        await self.until(
+            lambda: all(
+                node.is_reachable(other) for each, node in self.nodes.items() for other in self.nodes if other != each
+            ),
+            "not all are connected",
+        )
+
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until it is true."""
         async with asyncio.timeout(20):

@@ -43,6 +43,7 @@ def test_between_heartbeats_an_idle_node_does_nothing(tmp_path: Path, monkeypatc
     async def test(quorum: Quorum) -> None:
         await quorum.start()
         leader = await quorum.leader()
+        await quorum.connected()
         await leader.propose(b"x", timeout_ms=20_000)
         await quorum.until(lambda: all(node.last_applied == leader.last_index for node in quorum.nodes.values()), "lag")
         async with asyncio.timeout(20):
