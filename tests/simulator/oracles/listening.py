@@ -165,7 +165,7 @@ class _Logs:
     def _restarted(self, _: None, log: PartitionLog, offset: int) -> None:
         self._oracles.cut(log, self._key(log), offset, restarted=True)
 
-    def _start_advanced(self, moved: bool, log: PartitionLog, offset: int) -> None:
+    def _start_advanced(self, moved: bool, log: PartitionLog, offset: int, *, at_once: bool = False) -> None:
         if moved:
             known = self._oracles.logs.of(current_node_id(), self._key(log))
             known.deleted_below = max(known.deleted_below, log.log_start_offset)
