@@ -114,8 +114,9 @@ class PartitionQueue:
             # The new epoch must not begin while answers of the old one are due.
             if self._gap_after is not None and not self.waiting[0].maybe_appended:
                 return False
-            # A leader takes any first sequence from a producer id that it does not know, as Kafka does: were the first
-            # batch refused and the second taken, the records would change places. So the first goes alone.
+            # A leader takes any first sequence from a producer id that it may have forgotten (as from one that it does
+            # not know at all, in a topic made anew): were the first batch refused and the second taken, the records
+            # would change places. So the first goes alone.
             if self.idempotent and (
                 self._known_producer_id != self.producer_id or now_ms - self._known_at_ms > KNOWN_MS
             ):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ...proto.record_batch import RecordBatchHeader
 from .file_system import FileSystem, read_file, write_file_atomically
 
 OFFSET_GAPS: Final = "offset-gaps"
@@ -82,3 +83,8 @@ class OffsetGaps:
     def fit(self, base_offset: int, expected: int) -> bool:
         """Whether a batch may begin at `base_offset` where the last one, or the segment's name, says `expected`."""
         return base_offset == expected or (self.allowed and base_offset > expected)
+
+
+def lacks_records(header: RecordBatchHeader) -> bool:
+    """True where compaction has left less of a batch than its offsets say."""
+    return header.record_count <= header.last_offset_delta

@@ -40,7 +40,7 @@ from .follower_run import LogEnd, checked_headers
 from .leader_epochs import LeaderEpochs
 from .log_config import LogConfig
 from .log_reader import LogReader
-from .offset_gaps import OffsetGaps
+from .offset_gaps import OffsetGaps, lacks_records
 from .old_segments import OldSegments
 from .producer_snapshots import ProducerSnapshots
 from .producer_state import ProducerStates
@@ -171,7 +171,7 @@ class PartitionLog:
             header = parse_header(batch)
         has_producer = header.producer_id >= 0
         if has_producer and not header.is_control:
-            duplicate = self.producer_states.check(header)
+            duplicate = self.producer_states.check(header, leader_epoch)
             if duplicate is not None:
                 append_time = duplicate.timestamp_ms if log_append_time else None
                 first, last = Offset(duplicate.first_offset), Offset(duplicate.last_offset)
@@ -243,7 +243,8 @@ class PartitionLog:
         begin = end = 0
         run: list[RecordBatchHeader] = []
         try:
-            if has_gap or (gaps and any(map(_lacks_records, headers))):
+            if has_gap or (gaps and any(map(lacks_records, headers))):
+                self.producer_states.batch_missing()
                 cleaned_by = Offset(max(high_watermark, headers[-1].next_offset))
                 of_last = LeaderEpoch(headers[-1].partition_leader_epoch)
                 self.will_be_cleaned_by(cleaned_by, of_last if leader_epoch is None else leader_epoch)
@@ -625,8 +626,3 @@ class PartitionLog:
         self._old_segments.abandon()
         for segment in self._segments:
             segment.close_file()
-
-
-def _lacks_records(header: RecordBatchHeader) -> bool:
-    """True where compaction has left less of a batch than its offsets say."""
-    return header.record_count <= header.last_offset_delta

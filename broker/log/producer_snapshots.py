@@ -12,6 +12,7 @@ from typing import Final
 from ...proto.identifiers import Offset
 from .errors import CorruptFileError
 from .file_system import FileSystem, read_file, remove_if_present, write_all
+from .offset_gaps import lacks_records
 from .producer_state import ProducerStates
 from .segment import DELETED_SUFFIX, file_name
 from .segment_list import SegmentList
@@ -76,10 +77,18 @@ class ProducerSnapshots:
         """Producer state at the log end: the latest snapshot not past `trusted`, and the headers after it."""
         first = segments.base_offset
         states = self.load_latest(first, min(max(trusted, first), end_offset))
+        expected: int = states.end_offset
         for segment in segments.from_offset(states.end_offset):
             for _, header in segment.headers():
-                if header.producer_id >= 0 and header.base_offset >= states.end_offset:
+                if header.base_offset < states.end_offset:
+                    continue
+                if header.base_offset != expected or lacks_records(header):
+                    states.batch_missing()  # compaction took it, when its producer was forgotten
+                if header.producer_id >= 0:
                     states.record(header, header.base_offset, header.max_timestamp)
+                expected = header.next_offset
+        if expected != end_offset:
+            states.batch_missing()
         states.end_offset = end_offset
         return states
 

@@ -1,17 +1,26 @@
 """What a partition remembers of its idempotent producers (KIP-98): the last five batches of each. Pure.
 
 Rule 17: (producer id, epoch, sequence) is appended at most once. A leader asks `check` before it appends; leader and
-follower call `record` after. The rules are those of Kafka's ProducerAppendInfo:
+follower call `record` after. The rules are those of Kafka's ProducerAppendInfo, but for the fifth:
 
     the batch equals one of the last five            a duplicate: it gets its first offset back
     older producer epoch                             InvalidProducerEpochError (a newer instance took over)
     newer producer epoch                             must begin at sequence 0
     same epoch                                       must be the last sequence + 1; 2**31 - 1 is followed by 0
-    producer unknown (expired, or its data deleted)  any sequence
+    unknown, was never here; leader epoch past 0     must begin at sequence 0
+    unknown otherwise (expired, or its data deleted) any sequence
+
+Kafka takes any sequence of a producer that it does not know. But there are producers (librdkafka's) that send on to a
+new leader while batches to the one before it have no answer yet, and take an ack for the ack of all that they sent
+before. Where these batches are lost with the old leader, an ack of the one behind them would be an ack of what is
+nowhere. So a log keeps in mind the highest producer id that it may have forgotten: ids above it are not unknown because
+they were forgotten, but because they never wrote to it. A first leader (epoch 0) has none before it whose batches could
+be lost; there any sequence is taken as in Kafka, for a topic may be deleted and made anew under a living producer.
 
 The snapshot is Kafka's, version 1, so that kafka-dump-log reads it: version, CRC-32C, and per producer its last batch
 only. The earlier batches follow behind, under the same CRC, where Kafka's reader does not look: without them a
-restart would turn a retry of an earlier batch into an error.
+restart would turn a retry of an earlier batch into an error. So does the highest id that may have been forgotten, in
+the place of a producer id, with -1 for the number of batches. Where it is missing any may have been.
 """
 
 from __future__ import annotations
@@ -24,11 +33,15 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from ...proto.errors import InvalidProducerEpochError, InvalidRecordError, OutOfOrderSequenceNumberError
-from ...proto.identifiers import Offset
+from ...proto.identifiers import LeaderEpoch, Offset
 from ...proto.record_batch import RecordBatchHeader
 from .errors import CorruptFileError
 
 BATCHES_RETAINED: Final = 5
+NO_PRODUCER: Final = -1
+"""For `forgotten_up_to`: this log knows every producer that ever wrote to it."""
+ANY_PRODUCER: Final = 2**63 - 1
+"""For `forgotten_up_to`: it is not known whom this log has forgotten."""
 _SEQUENCE_MASK: Final = 0x7FFFFFFF
 _NO_EPOCH: Final = -1
 
@@ -38,6 +51,7 @@ _COUNT: Final = struct.Struct(">i")
 _ENTRY: Final = struct.Struct(">qhiqiqiq")
 _EARLIER: Final = struct.Struct(">qb")
 _BATCH: Final = struct.Struct(">iqiq")
+_FORGOTTEN: Final = -1  # in the place of a number of batches: an earlier version of this code reads over it
 
 
 class ProducedBatch(NamedTuple):
@@ -76,11 +90,14 @@ class ProducerEntry:
 
 
 class ProducerStates:
-    """All producers of one partition, up to `end_offset` of its log."""
+    """All producers of one partition, up to `end_offset` of its log. A new one is of a log that begins there."""
 
     def __init__(self, end_offset: int = 0) -> None:
         self._entries: dict[int, ProducerEntry] = {}
         self.end_offset = end_offset
+        # No producer with an id above this wrote to the log and was forgotten. What lies below the begin of a log was
+        # written by whomever.
+        self.forgotten_up_to = NO_PRODUCER if end_offset == 0 else ANY_PRODUCER
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -96,8 +113,9 @@ class ProducerStates:
         """Of the batches that are remembered; compaction keeps these batches, if need be without records."""
         return frozenset(batch.last_offset for entry in self._entries.values() for batch in entry.batches)
 
-    def check(self, header: RecordBatchHeader) -> ProducedBatch | None:
-        """May this batch of a client be appended? None: yes. A batch: it was already, there.
+    def check(self, header: RecordBatchHeader, leader_epoch: LeaderEpoch) -> ProducedBatch | None:
+        """May this batch of a client be appended by the leader of this epoch? None: yes. A batch: it was already,
+        there.
 
         :raises OutOfOrderSequenceNumberError: sequences are missing before it, or it is a duplicate older than the
         last five.
@@ -109,6 +127,7 @@ class ProducerStates:
             raise InvalidRecordError(f"producer {header.producer_id} sent a batch without a sequence")
         entry = self._entries.get(header.producer_id)
         if entry is None or entry.epoch == _NO_EPOCH:
+            self._check_unknown(header, leader_epoch)
             return None
         if header.producer_epoch != entry.epoch:
             self._check_other_epoch(header, entry)
@@ -124,6 +143,13 @@ class ProducerStates:
         raise OutOfOrderSequenceNumberError(
             f"producer {header.producer_id} epoch {entry.epoch}: sequence {first_sequence} came, {expected} is next"
         )
+
+    def _check_unknown(self, header: RecordBatchHeader, leader_epoch: LeaderEpoch) -> None:
+        if header.base_sequence != 0 and header.producer_id > self.forgotten_up_to and leader_epoch > 0:
+            raise OutOfOrderSequenceNumberError(
+                f"producer {header.producer_id} epoch {header.producer_epoch}: sequence {header.base_sequence} came, "
+                f"but it never wrote to this log; what it sent before, to an earlier leader, is not here"
+            )
 
     @staticmethod
     def _check_other_epoch(header: RecordBatchHeader, entry: ProducerEntry) -> None:
@@ -168,12 +194,19 @@ class ProducerStates:
                 expired.append(producer_id)
         for producer_id in expired:
             del self._entries[producer_id]
+            self.forgotten_up_to = max(self.forgotten_up_to, producer_id)
         return len(expired)
 
     def clear(self, end_offset: Offset) -> None:
         """Forgets everything; the log begins anew at `end_offset`."""
         self._entries.clear()
         self.end_offset = end_offset
+        # From 0 on all comes once more; where compaction has left something out, `batch_missing` is called.
+        self.forgotten_up_to = NO_PRODUCER if end_offset == 0 else ANY_PRODUCER
+
+    def batch_missing(self) -> None:
+        """Something was in the log that this has not seen, of whatever producer."""
+        self.forgotten_up_to = ANY_PRODUCER
 
     def encode(self) -> bytes:
         """The snapshot file's content."""
@@ -200,6 +233,7 @@ class ProducerStates:
                     _BATCH.pack(b.last_sequence, b.last_offset, b.last_offset - b.first_offset, b.timestamp_ms)
                     for b in list(batches)[:-1]
                 )
+        earlier.append(_EARLIER.pack(self.forgotten_up_to, _FORGOTTEN))
         body = b"".join(parts + earlier)
         return _PREFIX.pack(_SNAPSHOT_VERSION, crc32c(body)) + body
 
@@ -215,6 +249,7 @@ class ProducerStates:
             if crc32c(data[_PREFIX.size :]) != crc:
                 raise CorruptFileError("producer snapshot with a wrong CRC")
             states = cls(end_offset)
+            states.forgotten_up_to = ANY_PRODUCER
             states._decode_body(data, _PREFIX.size)
         except struct.error as error:
             raise CorruptFileError(f"producer snapshot ends early: {error}") from error
@@ -237,6 +272,8 @@ class ProducerStates:
         while position < len(data):
             producer_id, count = _EARLIER.unpack_from(data, position)
             position += _EARLIER.size
+            if count == _FORGOTTEN:
+                self.forgotten_up_to = producer_id
             for _ in range(count):
                 batch = _batch(*_BATCH.unpack_from(data, position))
                 position += _BATCH.size

@@ -249,6 +249,26 @@ def test_rule_17_a_new_leader_knows_the_last_five_batches_of_its_predecessor() -
     simulated(test)
 
 
+def test_rule_17_a_new_leader_does_not_take_what_comes_behind_batches_that_it_never_got() -> None:
+    """librdkafka sends on to the new leader while the old one owes it answers, and takes a later ack for theirs."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        cut_off(cluster, 1, 0, 2, 3)
+        for sequence in range(3):
+            assert (await produce(cluster, 1, acks=1, producer_id=7, base_sequence=sequence)).error is ErrorCode.NONE
+        await cluster.until(lambda: led(cluster, 2))
+        early = await produce(cluster, 2, producer_id=7, base_sequence=3)
+        assert early.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+        assert partition(cluster, 2).log.log_end_offset == 0
+        for sequence in range(4):
+            outcome = await produce(cluster, 2, producer_id=7, base_sequence=sequence)
+            assert (outcome.error, outcome.base_offset) == (ErrorCode.NONE, sequence)
+        cluster.mend_all()
+
+    simulated(test)
+
+
 def test_rule_2_replicas_hold_the_same_bytes_at_one_offset_and_epoch() -> None:
     # A deposed leader goes on writing what nobody copies: its offsets are the next leader's too, its epoch is not.
     async def test(cluster: SimulatedCluster) -> None:

@@ -23,6 +23,7 @@ from harness.keyed_logs import (
 )
 from klamm.broker.log.checkpoints import CLEANER_CHECKPOINT, read_offsets
 from klamm.broker.log.partition_log import PartitionLog
+from klamm.broker.log.producer_state import ANY_PRODUCER
 from klamm.proto.errors import KafkaStorageError, OutOfOrderSequenceNumberError
 from klamm.proto.identifiers import LeaderEpoch, Offset, TopicPartition
 from klamm.proto.record_batch import batches, check_batch
@@ -218,6 +219,21 @@ def test_producers_that_are_forgotten_leave_no_batch() -> None:
         append_keyed(disk.log, (b"key", b"later" * 10))
     assert disk.clean()
     assert shape(disk.log)[0][0] > 0
+
+
+def test_rule_17_a_cleaned_log_that_is_read_anew_may_lack_any_producer() -> None:
+    disk = CleanedDisk()
+    append_keyed(disk.log, (b"key", b"value"), producer_id=5, sequence=0)
+    for now in (1, 2):
+        disk.log.producer_states.expire(now, 0)
+    for _ in range(20):
+        append_keyed(disk.log, (b"key", b"later" * 10))
+    assert disk.clean()
+    assert shape(disk.log)[0][0] > 0
+    assert disk.log.producer_states.forgotten_up_to == 5
+    disk.log._snapshots.remove_all()
+    disk.log.truncate_to(Offset(disk.log.log_end_offset - 1))
+    assert disk.log.producer_states.forgotten_up_to == ANY_PRODUCER
 
 
 # -- what is cleaned, and what is not

@@ -10,11 +10,14 @@ from harness.fake_file_system import FakeFileSystem
 from harness.keyed_logs import CleanedDisk, append_keyed, records
 from harness.log_builder import DIRECTORY, SMALL, append, content, new_log, offsets, reopened
 from harness.record_batches import record_batch
+from klamm.broker.log.batch_filter import empty_batch
 from klamm.broker.log.log_config import LogConfig
 from klamm.broker.log.offset_gaps import OFFSET_GAPS
 from klamm.broker.log.partition_log import PartitionLog
+from klamm.broker.log.producer_state import ANY_PRODUCER, NO_PRODUCER
 from klamm.proto.errors import CorruptRecordError, KafkaStorageError
 from klamm.proto.identifiers import LeaderEpoch, Offset
+from klamm.proto.record_batch import parse_header
 
 MARKER = f"{DIRECTORY}/{OFFSET_GAPS}"
 
@@ -349,3 +352,23 @@ def test_what_a_power_cut_brings_back_of_an_emptied_log_is_known_to_lack_records
     second = CleanedDisk(first.disk)
     lacks_records = len(records(second.log)) < second.log.log_end_offset
     assert not (lacks_records and second.log.is_whole_below(Offset(1)))
+
+
+def test_rule_17_what_a_gap_held_may_have_been_of_any_producer(disk: FakeFileSystem) -> None:
+    log = gappy(disk, (0, 2, 0), (2, 1, 0))
+    assert log.producer_states.forgotten_up_to == NO_PRODUCER
+    take(log, 9, 1)
+    assert log.producer_states.forgotten_up_to == ANY_PRODUCER
+    disk.crash()
+    again = reopened(disk)
+    assert again.producer_states.forgotten_up_to == ANY_PRODUCER
+    again.truncate_to(Offset(3))  # and again nothing is missing
+    assert again.producer_states.forgotten_up_to == NO_PRODUCER
+
+
+def test_rule_17_a_gap_in_front_and_an_emptied_batch_count_too(disk: FakeFileSystem) -> None:
+    assert gappy(disk, (1, 1, 0)).producer_states.forgotten_up_to == ANY_PRODUCER
+    log = new_log(FakeFileSystem())
+    batch = bytes(record_batch([b"x"] * 3, leader_epoch=0))
+    log.append_as_follower(empty_batch(parse_header(batch)), gaps=True)
+    assert log.producer_states.forgotten_up_to == ANY_PRODUCER
