@@ -14,11 +14,13 @@ from klamm.client import AsyncConsumer, AsyncProducer, ConsumerRebalanceListener
 from klamm.proto.errors import KafkaError
 from simulator.kafka_clients import kafka_assigned_consumer, kafka_group_member, kafka_producer
 from simulator.ledger import Place, Send
+from simulator.pipelining_producer import pipelining_producer
 from simulator.process import Process
 from simulator.world import World
 
 KEYS = 8
 SESSION_TIMEOUTS_MS = (1_200, 6_000)
+PIPELINING = 0.4
 _MEMBERS_MAX = 5
 
 
@@ -62,6 +64,9 @@ class Workload:
             self.run("kafka-reader", lambda name: kafka_assigned_consumer(world, name, "t", 0, stop))
         if random.random() < 0.2:
             self.run("kafka-member", lambda name: kafka_group_member(world, name, "kafka", ["t", "compacted"], stop))
+        # By a number of its own: runs without it are what they were before there was such a client.
+        if Random(f"{world.seed} pipelining").random() < PIPELINING:
+            self.run("pipelining", lambda name: pipelining_producer(world, name, "t", 0, stop))
 
     def run(self, name: str, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         """In a new process."""

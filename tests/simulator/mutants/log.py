@@ -72,6 +72,13 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "unknown_producer_begins_anywhere",
+        "A leader takes any sequence from a producer that never wrote to its log, as Kafka does.",
+        "rule 17: what was sent before it was lost with the last leader, and is acked with it",
+        (3, 17),
+        (rewrite(ProducerStates, "_check_unknown", ("and leader_epoch > 0", "and False")),),
+    ),
+    Mutant(
         "follower_state_without_producers",
         "A follower does not take note of the producers of what it copies.",
         "rule 17: the next leader takes a retry for something new",

@@ -116,6 +116,13 @@ class PromiseOracle:
         if send.acked_s is not None and send.offset is not None:
             wanted = Record(send.key, send.value)
             self._check_there(name, log, send.offset, wanted, newest, f"acked to {send.producer}", compacted)
+        elif send.acked_s is not None and send.value is not None and not (offsets or compacted or log.start_offset):
+            # The client was not told where; but of a log that begins at 0 nothing was deleted.
+            self._report(
+                3,
+                f"{send.value!r} was acked to {send.producer}, and is nowhere in {name}: the log of broker "
+                f"{log.broker_id} goes to {log.end_offset}",
+            )
 
     def _check_there(
         self,
