@@ -141,10 +141,9 @@ class LeaderReplica:
 
     # --- whether this still leads ----------------------------------------------------------------------------
 
-    @property
-    def wanted_round(self) -> int:
-        """Goes to followers with what they are sent; 0: none."""
-        return self._confirmations.wanted_round
+    def wanted_from(self, broker_id: BrokerId) -> int:
+        """The round that goes to this follower with what it is sent; 0: none."""
+        return self._confirmations.wanted_from(broker_id)
 
     def confirm(self, done: Done) -> None:
         """Tells `done`, once, whether nobody else had begun to lead when this was called; perhaps at once.
@@ -153,17 +152,23 @@ class LeaderReplica:
         """
         self._confirmations.begin(done)
         self._confirmations.settle(self.state.possible_successors)
-        if self._confirmations.wanted_round:
+        if self._confirmations.waiting:
+            self.state.asked(self._partition.host.clock.monotonic_ms())
             self._tell_armed()
+            self._partition.host.unsettled(self._partition)
 
     def confirm_no_more(self, done: Done) -> None:
         """`done` need not be told any more."""
         self._confirmations.forget(done)
 
     def confirmed(self, broker_id: BrokerId, confirmed_round: int) -> None:
-        """A follower has sent this round back, in this leader epoch."""
-        if confirmed_round:
-            self._confirmations.heard(broker_id, confirmed_round)
+        """A follower has sent this round back, in this leader epoch; 0: none yet."""
+        if not self._confirmations.begun:
+            return
+        self._confirmations.heard(broker_id, confirmed_round)
+        if not self._confirmations.wanted_from(broker_id):
+            self.state.confirmed(broker_id)
+        if self._confirmations.waiting:
             self._confirmations.settle(self.state.possible_successors)
 
     # --- the log start ---------------------------------------------------------------------------------------
@@ -203,7 +208,7 @@ class LeaderReplica:
                 self._partition.host.send_alter_partition(self._partition, effect.proposal)
             else:
                 self._isr_changed(effect)
-        if self._confirmations.wanted_round:  # who might have taken over may be others now
+        if self._confirmations.waiting:  # who might have taken over may be others now
             self._confirmations.settle(self.state.possible_successors)
 
     def _high_watermark_advanced(self, high_watermark: Offset) -> None:

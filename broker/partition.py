@@ -92,6 +92,7 @@ class Partition:
         self.failure: KafkaStorageError | None = None  # set: a leader is suspended, a follower could not append
         self.refetch = False  # the log is corrupt: start over once this replica cannot be elected
         self.closed: ErrorCode | None = None
+        self.confirmed_round = 0  # what a follower sends back to its leader; of this leader epoch
         self.retry_ms = 0  # how long the follower backed off last; 0: all is well
         self.in_isr = False
         self.electable = False  # in the ISR, or eligible where that is empty (KIP-966)
@@ -191,6 +192,7 @@ class Partition:
             self._resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self.leader_id = image.leader
             self.leader_epoch = image.leader_epoch
+            self.confirmed_round = 0
             self.failure = None
             self.retry_ms = 0
             logger.info(

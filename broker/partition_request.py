@@ -7,7 +7,7 @@ are named tuples: they cost a third of a frozen dataclass. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..proto.errors import ErrorCode
@@ -69,6 +69,8 @@ class Fetch:
     read_committed: bool = False
     from_any_replica: bool = False  # followers may answer too, up to what they know to be committed (KIP-392)
     rack: str = ""  # set: say so where a replica in this rack should be read instead
+    # Partitions, with the leader epoch, that this broker was found to lead still; filled in while the fetch waits.
+    confirmed: set[tuple[str, int, LeaderEpoch]] = field(default_factory=set)
 
 
 class FetchOutcome(NamedTuple):
@@ -82,6 +84,7 @@ class FetchOutcome(NamedTuple):
     records: Buffer = b""
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None  # largest epoch not above the reader's, and its end
     preferred_read_replica: BrokerId | None = None  # set: nothing was read, this replica is nearer (KIP-392)
+    to_be_confirmed: bool = False  # the offset is past the end, if this broker leads still
 
     @property
     def is_urgent(self) -> bool:

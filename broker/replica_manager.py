@@ -23,6 +23,7 @@ from .batch_preparation import PreparedBatch, UnpreparedBatch
 from .deadline_timer import DeadlineTimer
 from .keyed_records import InvalidRecordsError
 from .leader_replica import LeaderReplica
+from .leadership import still_leads
 from .log.consumer_read import read_for_consumer
 from .log.log_manager import LogManager
 from .log.producer_state import ProducerEntry
@@ -96,7 +97,7 @@ class ReplicaManager:
         """
         config = config or ReplicaConfig()
         self._clock = clock
-        self._in_touch = in_touch or (lambda: True)
+        self.in_touch: Final = in_touch or (lambda: True)
         self._partitions = Partitions(
             broker_id=broker_id,
             log_manager=log_manager,
@@ -306,7 +307,7 @@ class ReplicaManager:
             or not outcomes
             or any(outcome.is_urgent or outcome.stops_short for outcome in outcomes)
         ):
-            return None
+            return self._confirmation(fetch, outcomes)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = WaitingFetch(
             fetch.min_bytes - size_bytes, lambda _: None if future.done() else future.set_result(None)
@@ -323,6 +324,26 @@ class ReplicaManager:
 
         future.add_done_callback(end)
         return future
+
+    def _confirmation(self, fetch: Fetch, outcomes: Sequence[FetchOutcome]) -> asyncio.Future[None] | None:
+        """None unless a reader is past the end here: then done once it is known whether this broker leads still."""
+        asked = [
+            request for request, outcome in zip(fetch.partitions, outcomes, strict=True) if outcome.to_be_confirmed
+        ]
+        return asyncio.ensure_future(self._confirm(fetch, asked)) if asked else None
+
+    async def _confirm(self, fetch: Fetch, requests: Sequence[PartitionFetch]) -> None:
+        leaders = []
+        for topic, _, number, *_ in requests:
+            partition = self._partitions.by_name.get((topic, number))
+            if partition is not None and partition.leader is not None:
+                leaders.append((topic, number, partition.leader))
+        confirmed = await asyncio.gather(*(still_leads(leader, self.in_touch) for _, _, leader in leaders))
+        fetch.confirmed.update(
+            (topic, number, leader.leader_epoch)
+            for (topic, number, leader), leads in zip(leaders, confirmed, strict=True)
+            if leads
+        )
 
     def read(self, fetch: Fetch) -> list[FetchOutcome]:
         """What there is now; at least one batch, if there is one at all."""
@@ -351,12 +372,17 @@ class ReplicaManager:
             return _fetch_outcome(partition, diverging, diverging.message)
         if diverging is not None:
             return _fetch_outcome(partition, diverging_epoch=diverging)
-        if leader is not None and request.fetch_offset > partition.log.log_end_offset and not self._in_touch():
+        if (
+            leader is not None
+            and request.fetch_offset > partition.log.log_end_offset
+            and (request.topic, request.partition, leader.leader_epoch) not in fetch.confirmed
+        ):
             # Another may lead by now, and hold that offset. OFFSET_OUT_OF_RANGE would have the reader begin anew.
             return _fetch_outcome(
                 partition,
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
-                f"offset {request.fetch_offset} is past the end here, and the controllers are out of reach",
+                f"offset {request.fetch_offset} is past the end here, and nobody confirms that this broker leads still",
+                to_be_confirmed=True,
             )
         if not partition.log.log_start_offset <= request.fetch_offset <= partition.log.log_end_offset:
             return _fetch_outcome(
@@ -494,6 +520,7 @@ def _fetch_outcome(
     records: Buffer = b"",
     diverging_epoch: tuple[LeaderEpoch, Offset] | None = None,
     preferred_read_replica: BrokerId | None = None,
+    to_be_confirmed: bool = False,
 ) -> FetchOutcome:
     # There are no transactions yet: all that is committed by the ISR is stable.
     high_watermark = partition.high_watermark
@@ -506,6 +533,7 @@ def _fetch_outcome(
         records,
         diverging_epoch,
         preferred_read_replica,
+        to_be_confirmed,
     )
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dklamm/proto/replication.proto\x12\x08klamm.v1\"\xf6\x01\n\x0fReplicaPosition\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x18\n\x10log_start_offset\x18\x06 \x01(\x03\x12\x16\n\x0ehigh_watermark\x18\x07 \x01(\x03\x12\x0e\n\x06remove\x18\x08 \x01(\x08\x12\x12\n\ncleaned_by\x18\t \x01(\x03\x12\x18\n\x10\x63leaned_by_epoch\x18\n \x01(\x05\"\x82\x01\n\x13ReplicaFetchRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12,\n\tpositions\x18\x03 \x03(\x0b\x32\x19.klamm.v1.ReplicaPosition\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x03\"3\n\x0e\x45pochEndOffset\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\"\x86\x02\n\x14ReplicaPartitionData\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x12\n\nerror_code\x18\x03 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x05 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x06 \x01(\x03\x12\x31\n\x0f\x64iverging_epoch\x18\x07 \x01(\x0b\x32\x18.klamm.v1.EpochEndOffset\x12\x0f\n\x07records\x18\x08 \x01(\x0c\x12\x14\n\x0c\x66\x65tch_offset\x18\t \x01(\x03\x12\x13\n\x0boffset_gaps\x18\n \x01(\x08\"^\n\x14ReplicaFetchResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x32\n\npartitions\x18\x02 \x03(\x0b\x32\x1e.klamm.v1.ReplicaPartitionData2]\n\x0bReplication\x12N\n\tReplicate\x12\x1d.klamm.v1.ReplicaFetchRequest\x1a\x1e.klamm.v1.ReplicaFetchResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dklamm/proto/replication.proto\x12\x08klamm.v1\"\x8f\x02\n\x0fReplicaPosition\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x18\n\x10log_start_offset\x18\x06 \x01(\x03\x12\x16\n\x0ehigh_watermark\x18\x07 \x01(\x03\x12\x0e\n\x06remove\x18\x08 \x01(\x08\x12\x12\n\ncleaned_by\x18\t \x01(\x03\x12\x18\n\x10\x63leaned_by_epoch\x18\n \x01(\x05\x12\x17\n\x0f\x63onfirmed_round\x18\x0b \x01(\x03\"\x82\x01\n\x13ReplicaFetchRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12,\n\tpositions\x18\x03 \x03(\x0b\x32\x19.klamm.v1.ReplicaPosition\x12\x14\n\x0c\x63redit_bytes\x18\x04 \x01(\x03\"3\n\x0e\x45pochEndOffset\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\"\x9d\x02\n\x14ReplicaPartitionData\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x12\n\nerror_code\x18\x03 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x05 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x06 \x01(\x03\x12\x31\n\x0f\x64iverging_epoch\x18\x07 \x01(\x0b\x32\x18.klamm.v1.EpochEndOffset\x12\x0f\n\x07records\x18\x08 \x01(\x0c\x12\x14\n\x0c\x66\x65tch_offset\x18\t \x01(\x03\x12\x13\n\x0boffset_gaps\x18\n \x01(\x08\x12\x15\n\rconfirm_round\x18\x0b \x01(\x03\"^\n\x14ReplicaFetchResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x32\n\npartitions\x18\x02 \x03(\x0b\x32\x1e.klamm.v1.ReplicaPartitionData2]\n\x0bReplication\x12N\n\tReplicate\x12\x1d.klamm.v1.ReplicaFetchRequest\x1a\x1e.klamm.v1.ReplicaFetchResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'klamm.proto.replication_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICAPOSITION']._serialized_start=44
-  _globals['_REPLICAPOSITION']._serialized_end=290
-  _globals['_REPLICAFETCHREQUEST']._serialized_start=293
-  _globals['_REPLICAFETCHREQUEST']._serialized_end=423
-  _globals['_EPOCHENDOFFSET']._serialized_start=425
-  _globals['_EPOCHENDOFFSET']._serialized_end=476
-  _globals['_REPLICAPARTITIONDATA']._serialized_start=479
-  _globals['_REPLICAPARTITIONDATA']._serialized_end=741
-  _globals['_REPLICAFETCHRESPONSE']._serialized_start=743
-  _globals['_REPLICAFETCHRESPONSE']._serialized_end=837
-  _globals['_REPLICATION']._serialized_start=839
-  _globals['_REPLICATION']._serialized_end=932
+  _globals['_REPLICAPOSITION']._serialized_end=315
+  _globals['_REPLICAFETCHREQUEST']._serialized_start=318
+  _globals['_REPLICAFETCHREQUEST']._serialized_end=448
+  _globals['_EPOCHENDOFFSET']._serialized_start=450
+  _globals['_EPOCHENDOFFSET']._serialized_end=501
+  _globals['_REPLICAPARTITIONDATA']._serialized_start=504
+  _globals['_REPLICAPARTITIONDATA']._serialized_end=789
+  _globals['_REPLICAFETCHRESPONSE']._serialized_start=791
+  _globals['_REPLICAFETCHRESPONSE']._serialized_end=885
+  _globals['_REPLICATION']._serialized_start=887
+  _globals['_REPLICATION']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

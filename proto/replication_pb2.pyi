@@ -39,6 +39,7 @@ class ReplicaPosition(_message.Message):
     REMOVE_FIELD_NUMBER: _builtins.int
     CLEANED_BY_FIELD_NUMBER: _builtins.int
     CLEANED_BY_EPOCH_FIELD_NUMBER: _builtins.int
+    CONFIRMED_ROUND_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     current_leader_epoch: _builtins.int
@@ -56,6 +57,8 @@ class ReplicaPosition(_message.Message):
     """records may be missing for the sake of others below this; set where it is past fetch_offset"""
     cleaned_by_epoch: _builtins.int
     """leader epoch in which these others were there; goes with cleaned_by"""
+    confirmed_round: _builtins.int
+    """the last confirm_round that this follower was sent in this leader epoch; 0: none"""
     def __init__(
         self,
         *,
@@ -69,10 +72,11 @@ class ReplicaPosition(_message.Message):
         remove: _builtins.bool = ...,
         cleaned_by: _builtins.int = ...,
         cleaned_by_epoch: _builtins.int = ...,
+        confirmed_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleaned_by", b"cleaned_by", "cleaned_by_epoch", b"cleaned_by_epoch", "current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition", "remove", b"remove", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleaned_by", b"cleaned_by", "cleaned_by_epoch", b"cleaned_by_epoch", "confirmed_round", b"confirmed_round", "current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "log_start_offset", b"log_start_offset", "partition", b"partition", "remove", b"remove", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -144,6 +148,7 @@ class ReplicaPartitionData(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     FETCH_OFFSET_FIELD_NUMBER: _builtins.int
     OFFSET_GAPS_FIELD_NUMBER: _builtins.int
+    CONFIRM_ROUND_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     error_code: _builtins.int
@@ -157,6 +162,8 @@ class ReplicaPartitionData(_message.Message):
     """of the position answered"""
     offset_gaps: _builtins.bool
     """the leader's log was compacted: batches need not follow one another"""
+    confirm_round: _builtins.int
+    """set: the leader wants to know whether it is still followed; to be sent back"""
     @_builtins.property
     def diverging_epoch(self) -> Global___EpochEndOffset:
         """set: truncate to the point this names and ask again (KIP-595 form of KIP-320)"""
@@ -174,10 +181,11 @@ class ReplicaPartitionData(_message.Message):
         records: _builtins.bytes = ...,
         fetch_offset: _builtins.int = ...,
         offset_gaps: _builtins.bool = ...,
+        confirm_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "error_code", b"error_code", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_gaps", b"offset_gaps", "partition", b"partition", "records", b"records", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm_round", b"confirm_round", "diverging_epoch", b"diverging_epoch", "error_code", b"error_code", "fetch_offset", b"fetch_offset", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "log_start_offset", b"log_start_offset", "offset_gaps", b"offset_gaps", "partition", b"partition", "records", b"records", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

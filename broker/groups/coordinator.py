@@ -307,8 +307,14 @@ class GroupCoordinator:
         return errors
 
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchAnswer:
+        """What is told holds for the moment of the question: a deposed coordinator would go back behind what its
+        successor has acked (rule 21)."""
         shard = self._shard(request.group_id)
-        return OffsetFetchAnswer(shard) if isinstance(shard, ErrorCode) else await ShardOffsets(shard).fetch(request)
+        if isinstance(shard, ErrorCode):
+            return OffsetFetchAnswer(shard)
+        if not await shard.log.still_leads() or self._shard(request.group_id) is not shard:
+            return OffsetFetchAnswer(ErrorCode.NOT_COORDINATOR)
+        return await ShardOffsets(shard).fetch(request)
 
     async def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]]) -> OffsetDeleteAnswer:
         if not _is_group_id(group_id):

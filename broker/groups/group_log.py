@@ -17,6 +17,7 @@ from ...proto.errors import ErrorCode, KafkaStorageError
 from ...proto.identifiers import LeaderEpoch, Offset, TopicId, TopicPartition
 from ..deadline_timer import DeadlineTimer
 from ..leader_replica import LeaderReplica
+from ..leadership import still_leads
 from ..partition import Partition
 from ..purgatory import WaitingProduce
 from ..replica_manager import ACKS_ALL, PartitionProduce, ProduceOutcome, ReplicaManager
@@ -79,6 +80,9 @@ class GroupLog(Protocol):
 
     async def committed(self, end_offset: Offset, timeout_ms: int) -> ErrorCode:
         """Waits for the high watermark to reach `end_offset`: NONE, REQUEST_TIMED_OUT, or why it cannot."""
+
+    async def still_leads(self) -> bool:
+        """True if no other broker, nor another epoch of this one, had begun to lead when this was called."""
 
     def read(self, slice_bytes: int) -> AsyncGenerator[list[LogRecord], None]:
         """All records up to the log's end, others having their turn between two slices.
@@ -199,6 +203,10 @@ class PartitionGroupLog:
         self._timer.add(waiting, timeout_ms)
         error = await future
         return error if error is not ErrorCode.NONE or self.leads() else ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    async def still_leads(self) -> bool:
+        led = self._led()
+        return led is not None and await still_leads(led[1], self._replica_manager.in_touch)
 
     # --- reading ---
 

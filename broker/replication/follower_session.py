@@ -88,6 +88,7 @@ class FollowerSession:
             self._back_off(key, partition, first_ms, action.error.name, received)
             return
         partition.retry_ms = 0
+        partition.confirmed_round = max(partition.confirmed_round, data.confirm_round)
         received.ask.append(key)
 
     def _back_off(
@@ -115,6 +116,7 @@ def _fill(position: ReplicaPosition, partition: Partition) -> None:
     position.last_fetched_epoch = NONE_ID if last_epoch is None else last_epoch
     position.log_start_offset = log.log_start_offset
     position.high_watermark = partition.high_watermark
+    position.confirmed_round = partition.confirmed_round
     # Who may be elected holds all that is committed; see `Partition.apply_leader_answer`.
     if last_epoch is not None and log.cleaned_by > log.log_end_offset and not partition.electable:
         position.cleaned_by, position.cleaned_by_epoch = log.cleaned_by, log.cleaned_by_epoch

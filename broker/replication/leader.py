@@ -6,7 +6,7 @@ It knows no log, no clock and no stream: who owns it tells it what happened (`ap
 The rules are Kafka's (`Partition.scala`), by the numbers of the design: 4 and 5 high watermark, 6 min.insync.replicas
 (KIP-966), 7 and 8 who may join (KIP-841, KIP-903), 9 one change in flight (KIP-497). One thing differs. A follower here
 does not poll: it arms a position and waits. So one that stands at the log end counts as caught up until the moment of
-the next append, however long ago it was last heard from. Pure.
+the next append, or of the next question (`confirmations.py`), however long ago it was last heard from. Pure.
 """
 
 from __future__ import annotations
@@ -61,15 +61,20 @@ class FollowerProgress:
     last_fetch_ms: int | None = None
     last_fetch_leader_log_end_offset: Offset = UNKNOWN_OFFSET
     refused_until_ms: int = 0
+    asked: bool = False  # whether it still follows; until it says so, standing at the log end proves nothing
 
     def left_isr(self) -> None:
         """Its disk may be full, or its broker gone: what it had a moment ago is no reason to wait for it."""
         self.last_caught_up_ms = None
         self.last_fetch_ms = None
 
+    def stands_at(self, leader_log_end_offset: Offset) -> bool:
+        """It is at the log end, and owes no answer."""
+        return self.log_end_offset == leader_log_end_offset and not self.asked
+
     def caught_up(self, leader_log_end_offset: Offset, now_ms: int, lag_time_max_ms: int) -> bool:
         """At the log end, or there no longer ago than the lag allowed."""
-        if self.log_end_offset == leader_log_end_offset:
+        if self.stands_at(leader_log_end_offset):
             return True
         return self.last_caught_up_ms is not None and now_ms - self.last_caught_up_ms <= lag_time_max_ms
 
@@ -115,10 +120,20 @@ class LeaderState:
         return len(self.isr.committed) < self.min_isr
 
     @property
+    def possible_successors(self) -> frozenset[BrokerId]:
+        """Whoever the controllers may have made leader of a later epoch without this one's knowing.
+
+        That is a member of the maximal ISR; under min.insync.replicas it may be any replica, for who is eligible then
+        (KIP-966) a leader does not know. Elections that are called unclean are not counted.
+        """
+        members = frozenset(self.followers) if self.under_min_isr else self.isr.maximal
+        return members - {self.broker_id}
+
+    @property
     def settled(self) -> bool:
         """Nothing is left that time alone could change: every replica is in the ISR and at the log end."""
         return len(self.isr.committed) > len(self.followers) and all(
-            follower.log_end_offset == self.log_end_offset for follower in self.followers.values()
+            follower.stands_at(self.log_end_offset) for follower in self.followers.values()
         )
 
     def started(self, now_ms: int) -> Effects:
@@ -128,10 +143,22 @@ class LeaderState:
     def appended(self, log_end_offset: Offset, now_ms: int) -> Effects:
         """The leader wrote: who stood at the log end was in sync up to this moment."""
         for follower in self.followers.values():
-            if follower.log_end_offset == self.log_end_offset:
+            if follower.stands_at(self.log_end_offset):
                 follower.last_caught_up_ms = now_ms
         self.log_end_offset = log_end_offset
         return self._high_watermark_effects(now_ms)
+
+    def asked(self, now_ms: int) -> None:
+        """All followers are asked whether they follow still: who stood at the log end was in sync up to this moment."""
+        for follower in self.followers.values():
+            if follower.stands_at(self.log_end_offset):
+                follower.last_caught_up_ms = now_ms
+            follower.asked = True
+
+    def confirmed(self, broker_id: BrokerId) -> None:
+        """A follower has answered all that it was asked."""
+        if (follower := self.followers.get(broker_id)) is not None:
+            follower.asked = False
 
     def follower_fetched(
         self, broker_id: BrokerId, broker_epoch: BrokerEpoch, fetch_offset: Offset, now_ms: int
@@ -258,7 +285,7 @@ class LeaderState:
         if len(self.isr.committed) > len(self.followers):
             return ()
         for follower in self.followers.values():
-            if follower.log_end_offset == self.log_end_offset and (change := self._maybe_expand(follower, now_ms)):
+            if follower.stands_at(self.log_end_offset) and (change := self._maybe_expand(follower, now_ms)):
                 return change
         return ()
 

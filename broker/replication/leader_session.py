@@ -1,7 +1,8 @@
 """One follower's stream as the leader's broker sees it: which partitions are armed, and what to answer next.
 
-An armed partition is answered once, as soon as there is something to say: records, an error, a diverging epoch, or a
-high watermark that the follower has not heard of. The last waits a little for records to ride on. A position that is
+An armed partition is answered once, as soon as there is something to say: records, an error, a diverging epoch, a round
+of `confirmations.py`, or a high watermark that the follower has not heard of. The last waits a little for records to
+ride on. A position that is
 ahead of this broker's metadata (newer leader epoch, unknown partition, replica not yet assigned) stays armed until the
 metadata has caught up: refusing it would only make the follower ask again.
 
@@ -47,6 +48,7 @@ class Position(NamedTuple):
     log_start_offset: int
     cleaned_by: int = 0
     cleaned_by_epoch: LeaderEpoch = LeaderEpoch(0)
+    confirmed_round: int = 0
 
 
 class _State(Enum):
@@ -111,6 +113,7 @@ class LeaderSession:
             asked.log_start_offset,
             asked.cleaned_by,
             LeaderEpoch(asked.cleaned_by_epoch),
+            asked.confirmed_round,
         )
         self._positions[key] = position
         self._look_at(key, position, now_ms)
@@ -132,10 +135,11 @@ class LeaderSession:
             self._ready[key] = None
             return
         leader.follower_log_start(self.broker_id, Offset(position.log_start_offset))
+        leader.confirmed(self.broker_id, position.confirmed_round)
         leader.follower_fetched(self.broker_id, self.broker_epoch, position.fetch_offset, now_ms)
         if self._positions.get(key) is not position or key in self._ready:
             return  # carrying that out has told this very stream something
-        if partition.log.log_end_offset > position.fetch_offset:
+        if partition.log.log_end_offset > position.fetch_offset or leader.wanted_from(self.broker_id):
             self._ready[key] = None
             return
         leader.armed[self] = None
@@ -240,6 +244,8 @@ class LeaderSession:
         if found is not None:
             data.diverging_epoch.CopyFrom(found)
             return 0
+        if partition.leader is not None:
+            data.confirm_round = partition.leader.wanted_from(self.broker_id)
         log = partition.log
         if position.fetch_offset >= log.log_end_offset:
             return 0

@@ -250,6 +250,9 @@ class FakeGroupLog:
             asyncio.get_running_loop().call_later(timeout_ms / 1000, _give_up, outcome)
         return Appended(Offset(end_offset), outcome)
 
+    async def still_leads(self) -> bool:
+        return self.leads() and all(replica.epoch <= self._epoch for replica in self._replicated.replicas.values())
+
     async def committed(self, end_offset: Offset, timeout_ms: int) -> ErrorCode:
         if not self.leads():
             return ErrorCode.NOT_LEADER_OR_FOLLOWER

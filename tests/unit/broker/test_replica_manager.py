@@ -502,19 +502,6 @@ def test_kip_320_a_leader_that_is_behind_its_reader_sends_nobody_back() -> None:
     simulated(test)
 
 
-def test_a_leader_out_of_touch_does_not_have_its_readers_begin_anew() -> None:
-    async def test(cluster: SimulatedCluster) -> None:
-        await topic(cluster)
-        await produce(cluster, 1, b"a")
-        cluster.brokers[1].in_touch = False  # type: ignore[index]
-        assert (await fetch(cluster, 1, 5)).error is ErrorCode.NOT_LEADER_OR_FOLLOWER, "another may hold that offset"
-        assert (await fetch(cluster, 1, 0)).records, "what it has was committed"
-        cluster.brokers[1].in_touch = True  # type: ignore[index]
-        assert (await fetch(cluster, 1, 5)).error is ErrorCode.OFFSET_OUT_OF_RANGE
-
-    simulated(test)
-
-
 # --- offsets -------------------------------------------------------------------------------------------------
 
 

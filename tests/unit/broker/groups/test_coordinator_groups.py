@@ -149,6 +149,19 @@ def test_rule_21_nothing_of_an_earlier_epoch_is_acked_in_a_later_one_of_the_same
     run(scenario, brokers=(1, 2, 3))
 
 
+def test_rule_21_a_deposed_coordinator_tells_nothing_once_another_has_begun() -> None:
+    async def scenario(under_test: CoordinatorUnderTest) -> None:
+        coordinator, log = under_test.coordinator, under_test.log
+        await coordinator.commit_offsets(commit_request("g", {("t", 0): 1}))
+        log.auto = False
+        log.elect(2)
+        assert (await coordinator.fetch_offsets(fetch_request("g", ("t", 0)))).offsets[0].offset == 1
+        log.tell(2)
+        assert (await coordinator.fetch_offsets(fetch_request("g", ("t", 0)))).error is ErrorCode.NOT_COORDINATOR
+
+    run(scenario, brokers=(1, 2, 3))
+
+
 def test_rule_21_nothing_loaded_is_shown_before_the_replicas_have_it() -> None:
     async def scenario(under_test: CoordinatorUnderTest) -> None:
         log = under_test.log

@@ -47,7 +47,7 @@ class Stream:
 
 def replica(number: int) -> Any:
     log = SimpleNamespace(epoch_cache=SimpleNamespace(latest_epoch=None), log_end_offset=0, log_start_offset=0)
-    return SimpleNamespace(key=(bytes(16), number), leader_epoch=1, log=log, high_watermark=0)
+    return SimpleNamespace(key=(bytes(16), number), leader_epoch=1, log=log, high_watermark=0, confirmed_round=0)
 
 
 def fetcher_of(stream: Stream) -> ReplicaFetcher:

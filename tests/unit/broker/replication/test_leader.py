@@ -263,6 +263,45 @@ def test_a_silent_follower_at_the_log_end_is_in_sync_however_long() -> None:
     assert proposed(leader.tick(1)) == [{1}]
 
 
+def test_a_follower_that_owes_an_answer_is_in_sync_as_long_as_the_lag_allows_and_joins_with_its_answer() -> None:
+    leader = Leader()
+    leader.fetched(2, 100)
+    leader.fetched(3, 100)
+    leader.tick(10 * LAG_MS)
+    leader.state.asked(leader.now)
+    assert not leader.state.settled
+    leader.state.confirmed(BrokerId(2))
+    leader.tick(LAG_MS // 2)
+    leader.state.asked(leader.now)  # its time is counted from the first question that it does not answer
+    leader.state.confirmed(BrokerId(2))
+    assert leader.tick(LAG_MS // 2) == []
+    assert proposed(leader.tick(1)) == [{1, 2}]
+    leader.answer(ErrorCode.NONE, (1, 2))
+    assert leader.tick() == [], "that it stands at the log end is no reason to let it in again"
+    leader.state.confirmed(BrokerId(3))
+    assert proposed(leader.fetched(3, 100)) == [{1, 2, 3}]
+
+
+def test_an_append_is_no_sign_of_life_of_who_owes_an_answer() -> None:
+    leader = Leader()
+    leader.fetched(2, 100)
+    leader.fetched(3, 100)
+    leader.state.asked(leader.now)
+    leader.state.confirmed(BrokerId(2))
+    leader.tick(LAG_MS)
+    leader.appended(110)
+    assert proposed(leader.tick(1)) == [{1, 2}]
+
+
+def test_who_may_lead_next_is_who_is_in_sync_or_may_be_and_under_min_isr_anybody() -> None:
+    leader = Leader(isr=(1, 2), min_isr=2)
+    assert leader.state.possible_successors == {2}
+    leader.fetched(3, 100)  # its joining is proposed
+    assert leader.state.possible_successors == {2, 3}
+    assert Leader(isr=(1,), min_isr=1).state.possible_successors == set()
+    assert Leader(isr=(1,), min_isr=2).state.possible_successors == {2, 3}
+
+
 def test_a_follower_that_reached_the_earlier_log_end_is_not_lagging() -> None:
     leader = Leader(isr=(1, 2))
     leader.fetched(2, 100)

@@ -134,7 +134,7 @@ class Room:
 
 
 def at(
-    offset: int, number: int = 0, *, epoch: int = 5, last_epoch: int = -1, high_watermark: int = 0
+    offset: int, number: int = 0, *, epoch: int = 5, last_epoch: int = -1, high_watermark: int = 0, confirmed: int = 0
 ) -> ReplicaPosition:
     return ReplicaPosition(
         topic_id=TOPIC_ID.bytes,
@@ -143,6 +143,7 @@ def at(
         fetch_offset=offset,
         last_fetched_epoch=last_epoch,
         high_watermark=high_watermark,
+        confirmed_round=confirmed,
     )
 
 
@@ -305,3 +306,59 @@ def test_a_replica_that_is_not_assigned_yet_waits_for_metadata() -> None:
     )
     other.receive(ReplicaFetchRequest(broker_id=9, broker_epoch=9, positions=[at(0)], credit_bytes=1))
     assert other.next_response() is None
+
+
+def test_a_round_goes_out_at_once_and_only_a_position_that_was_sent_after_it_ends_it() -> None:
+    room = Room()
+    partition = room.partitions[TOPIC_ID.bytes, 0]
+    assert partition.leader is not None
+    told: list[bool] = []
+    room.arm(at(0))
+    partition.leader.confirm(told.append)
+    assert room.woken == 1
+    [data] = room.answers()
+    assert (data.confirm_round, data.error_code, data.records) == (1, 0, b"")
+    room.arm(at(0))  # sent before the answer came: it may have been long on its way
+    [data] = room.answers()
+    assert (data.confirm_round, told) == (1, [])
+    room.arm(at(0, confirmed=1))
+    assert (room.answers(), told) == ([], []), "broker 3 is in sync, too"
+    partition.leader.confirmed(BrokerId(3), 1)
+    assert told == [True]
+    room.append()
+    [data] = room.answers()
+    assert data.confirm_round == 0
+
+
+def test_rounds_that_come_while_one_is_on_its_way_end_with_the_next_answer() -> None:
+    room = Room()
+    partition = room.partitions[TOPIC_ID.bytes, 0]
+    assert partition.leader is not None
+    told: list[str] = []
+    room.arm(at(0))
+    partition.leader.confirm(lambda _: told.append("first"))
+    assert [data.confirm_round for data in room.answers()] == [1]
+    partition.leader.confirm(lambda _: told.append("second"))
+    partition.leader.confirm(lambda _: told.append("third"))
+    assert room.answers() == []
+    partition.leader.confirmed(BrokerId(3), 3)
+    room.arm(at(0, confirmed=1))
+    assert told == ["first"]
+    assert [data.confirm_round for data in room.answers()] == [3]
+    room.arm(at(0, confirmed=3))
+    assert told == ["first", "second", "third"]
+
+
+def test_a_position_of_another_epoch_ends_no_round() -> None:
+    room = Room()
+    partition = room.partitions[TOPIC_ID.bytes, 0]
+    assert partition.leader is not None
+    told: list[bool] = []
+    partition.leader.confirmed(BrokerId(3), 7)  # never asked
+    partition.leader.confirm(told.append)
+    partition.leader.confirmed(BrokerId(3), 1)
+    room.arm(at(0, epoch=4, confirmed=1))
+    room.arm(at(0, epoch=6, confirmed=1))
+    assert told == []
+    room.lead(partition, 6)
+    assert told == [False]
