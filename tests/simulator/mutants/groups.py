@@ -63,6 +63,14 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "deposed_coordinator_tells_offsets",
+        "A coordinator tells committed offsets without making sure that it has not been replaced.",
+        "rule 21: its successor has acked later ones",
+        (21,),
+        (rewrite(GroupCoordinator, "fetch_offsets", ("not await shard.log.still_leads() or ", "")),),
+        prefer=("network", "pauses"),
+    ),
+    Mutant(
         "old_generation_accepted",
         "A member of an earlier generation may sync, beat and commit.",
         "rule 22, and rule 21 for the generation at hand",

@@ -143,6 +143,20 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "deposed_leader_sends_readers_back",
+        "A leader says that an offset past its log end is out of range without making sure that it still leads.",
+        "rule 15: its successor has that offset, and the reader begins anew",
+        (15,),
+        (
+            rewrite(
+                ReplicaManager,
+                "_read_one",
+                ("and (request.topic, request.partition, leader.leader_epoch) not in fetch.confirmed", "and False"),
+            ),
+        ),
+        prefer=("network", "pauses"),
+    ),
+    Mutant(
         "new_leader_trusts_its_log",
         "A new leader takes all that is in its log for committed.",
         "rule 13: it may hold what no other replica has",

@@ -420,6 +420,12 @@ class Oracles:
         self.logs.drop(node.broker_id, partition)
         self.compactions.forget(node.broker_id, partition)
 
+    def clocks_are_far_off(self) -> bool:
+        """Some broker's wall clock was moved by more than a day."""
+        return any(
+            abs(node.process.wall_offset_ms) > 86_400_000 for node in self.world.nodes if node.process is not None
+        )
+
     def check_offsets(self, broker_id: int, shard: GroupShard) -> None:
         """A coordinator serves, or has to at the end."""
         log = shard.log
@@ -434,15 +440,12 @@ class Oracles:
             group: {key: int(value.offset) for key, value in shard.offsets.committed(group).items()}
             for group in shard.offsets.group_ids()
         }
-        far = any(
-            abs(node.process.wall_offset_ms) > 86_400_000 for node in self.world.nodes if node.process is not None
-        )
         self.groups.shows(
             f"broker {broker_id}, which coordinates {OFFSETS_TOPIC}-{number} in epoch {log.leader_epoch},",
             number,
             committed,
             since_s=self.commits.of(state.topic_id_partition).promised_since_s,
-            may_expire=far,
+            may_expire=self.clocks_are_far_off(),
         )
 
     def _current_broker(self) -> BrokerNode:

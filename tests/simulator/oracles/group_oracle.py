@@ -1,6 +1,7 @@
 """Groups: rules 21 and 22, from what coordinators were asked and what they have in memory once they serve.
 
-21  an acked offset commit is what the next coordinator has, unless a later one came after it
+21  an acked offset commit is what the next coordinator has, and what whoever is asked tells, unless a later one came
+    after it
 22  in one generation no partition has two owners
 """
 
@@ -77,6 +78,30 @@ class GroupOracle:
                     21,
                     f"{where} has offset {shown} for group {group} and {partition}; {acked.offset} was acked at "
                     f"{acked.acked_s:.3f} s",
+                )
+
+    def told(
+        self,
+        where: str,
+        group: str,
+        offsets: Mapping[TopicPartition, int | None],
+        *,
+        asked_s: float,
+        since_s: float,
+        may_expire: bool,
+    ) -> None:
+        """Somebody was told these, having asked at `asked_s`; the others as in `shows`."""
+        for partition, offset in offsets.items():
+            tries = self._tries.get((group, partition), ())
+            known = [t for t in tries if t.acked_s is not None and since_s <= t.acked_s < asked_s]
+            if not known or (offset is None and may_expire):
+                continue
+            last = max(known, key=lambda t: t.began_s)
+            if not any(t.offset == offset for t in tries if t.acked_s is None or t.acked_s >= last.began_s):
+                self._report(
+                    21,
+                    f"{where} told offset {offset} for group {group} and {partition}, asked at {asked_s:.3f} s; "
+                    f"{last.offset} was acked at {last.acked_s:.3f} s",
                 )
 
     # --- rule 22 ---------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from klamm.proto.errors import ErrorCode
 from klamm.proto.identifiers import ProducerId, TopicIdPartition, TopicPartition
 from klamm.proto.record_batch import batches, parse_header
 from simulator.oracles.door_oracle import Served
+from simulator.oracles.freshness_oracle import FreshnessOracle
 from simulator.oracles.hooks import Hooks
 from simulator.oracles.replica_logs import Batch, batches_in
 from simulator.oracles.sight import acts_on, batches_on_disk, current_node_id, leader_view, serving_server
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def listen(oracles: Oracles) -> Hooks:
     """Until the hooks are closed."""
     hooks = Hooks()
-    for ears in (_Nodes, _Controllers, _Logs, _Replicas, _Doors, _Groups):
+    for ears in (_Nodes, _Controllers, _Logs, _Replicas, _Doors, _Groups, FreshnessOracle):
         ears(oracles, hooks)
     return hooks
 
