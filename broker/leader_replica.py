@@ -17,6 +17,7 @@ from ..proto.identifiers import RECORD_BATCH_BYTES_MAX, BrokerEpoch, BrokerId, L
 from ..proto.record_batch import Buffer, RecordBatchHeader, check_produced_batch
 from .batch_preparation import PreparedBatch, UnpreparedBatch, needs_preparation, prepare, prepare_in_line
 from .purgatory import FetchQueue, ProduceQueue
+from .replication.confirmations import Confirmations, Done
 from .replication.isr import IsrProposal
 from .replication.leader import Effects, HighWatermarkAdvanced, IsrChanged, LeaderState, SendAlterPartition
 from .replication.offsets import UNKNOWN_OFFSET
@@ -57,6 +58,7 @@ class LeaderReplica:
             self._uncommitted.append((state.log_end_offset, _SURELY_ENOUGH_BYTES))
         self.low_watermark_listeners: Final[dict[Callable[[], None], None]] = {}
         self.follower_log_starts: Final[dict[BrokerId, Offset]] = {}
+        self._confirmations: Final = Confirmations()
         if state.under_min_isr:
             self.produces.decide_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
@@ -137,6 +139,38 @@ class LeaderReplica:
         """A follower's log agrees with this one up to `fetch_offset`."""
         self.carry_out(self.state.follower_fetched(broker_id, broker_epoch, fetch_offset, now_ms))
 
+    # --- whether this still leads ----------------------------------------------------------------------------
+
+    def wanted_from(self, broker_id: BrokerId) -> int:
+        """The round that goes to this follower with what it is sent; 0: none."""
+        return self._confirmations.wanted_from(broker_id)
+
+    def confirm(self, done: Done) -> None:
+        """Tells `done`, once, whether nobody else had begun to lead when this was called; perhaps at once.
+
+        It takes as long as the slowest of those who might, be that for ever: see `leadership.still_leads`.
+        """
+        self._confirmations.begin(done)
+        self._confirmations.settle(self.state.possible_successors)
+        if self._confirmations.waiting:
+            self.state.asked(self._partition.host.clock.monotonic_ms())
+            self._tell_armed()
+            self._partition.host.unsettled(self._partition)
+
+    def confirm_no_more(self, done: Done) -> None:
+        """`done` need not be told any more."""
+        self._confirmations.forget(done)
+
+    def confirmed(self, broker_id: BrokerId, confirmed_round: int) -> None:
+        """A follower has sent this round back, in this leader epoch; 0: none yet."""
+        if not self._confirmations.begun:
+            return
+        self._confirmations.heard(broker_id, confirmed_round)
+        if not self._confirmations.wanted_from(broker_id):
+            self.state.confirmed(broker_id)
+        if self._confirmations.waiting:
+            self._confirmations.settle(self.state.possible_successors)
+
     # --- the log start ---------------------------------------------------------------------------------------
 
     @property
@@ -174,6 +208,8 @@ class LeaderReplica:
                 self._partition.host.send_alter_partition(self._partition, effect.proposal)
             else:
                 self._isr_changed(effect)
+        if self._confirmations.waiting:  # who might have taken over may be others now
+            self._confirmations.settle(self.state.possible_successors)
 
     def _high_watermark_advanced(self, high_watermark: Offset) -> None:
         self._partition.high_watermark = high_watermark
@@ -209,6 +245,7 @@ class LeaderReplica:
         """The leadership is over: everyone who waits is told, and asks somebody else."""
         self.produces.decide_all(error)
         self.fetches.finish_all()
+        self._confirmations.end()
         self._tell_armed()
         for listener in tuple(self.low_watermark_listeners):
             listener()
