@@ -237,6 +237,40 @@ def cut_controllers(world: World, random: Random) -> None:
         _cut_both(world, victim, controller)
 
 
+def _left_behind(world: World) -> BrokerNode | None:
+    """A broker that hears no other node."""
+    for broker in world.brokers.values():
+        if all(world.network.is_cut(other.host, broker.host) for other in world.nodes if other is not broker):
+            return broker
+    return None
+
+
+def leave_behind(world: World, random: Random) -> None:
+    """A leader, by all other nodes and by the clients: another leads on without its hearing of it."""
+    image = image_of(world)
+    leaders = [world.brokers[p.leader] for _, p in image.partitions() if p.leader is not None]
+    victim = random.choice(leaders or list(world.brokers.values()))
+    for other in world.nodes:
+        if other is not victim:
+            _cut_both(world, victim, other)
+    for client in world.clients():
+        world.network.cut(client.host, victim.host)
+        world.network.cut(victim.host, client.host)
+
+
+def turn_back(world: World, _: Random) -> None:
+    """The clients reach the broker that was left behind, and no other."""
+    if (victim := _left_behind(world)) is None:
+        return
+    world.transcript.note(f"turn_back {victim.name}")
+    for client in world.clients():
+        world.network.mend(((client.host, victim.host), (victim.host, client.host)))
+        for other in world.brokers.values():
+            if other is not victim:
+                world.network.cut(client.host, other.host)
+                world.network.cut(other.host, client.host)
+
+
 def ring(world: World, random: Random) -> None:
     """Everyone sees a majority, and no two the same one."""
     for nodes in (list(world.controllers.values()), list(world.brokers.values())):
@@ -517,7 +551,7 @@ FAULTS: Final[dict[str, Inject]] = {
         *(kill_active, pause_active, pause_client, add_client),
         *(cut_client, strand, strand_clients, strand_controllers, cut_brokers, reset_clients),
         *(power_broker, power_controller, power_all, cut, cut_one_way, isolate, cut_controllers, ring, slow, reset),
-        *(stop_and_power,),
+        *(stop_and_power, leave_behind, turn_back),
         *(mend, disk_write_fails, disk_sync_fails, disk_full, disk_heals, bit_flip, clock_jump, reassign, preferred),
         *(min_isr, retention, compaction, add_partitions, add_broker, create_topic, delete_topic, calm),
     )

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -188,9 +188,9 @@ class Network:
         self._cut.add((source, target))
         self.loop.call_at(self.loop.time() + KEEPALIVE_S, self._give_up, source, target)
 
-    def mend(self) -> None:
-        """All ways are open."""
-        self._cut.clear()
+    def mend(self, ways: Iterable[tuple[str, str]] | None = None) -> None:
+        """These ways are open; None: all."""
+        self._cut.difference_update(tuple(self._cut) if ways is None else ways)
         for end in list(self._ends):
             end.way.go_on()
 

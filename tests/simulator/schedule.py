@@ -13,7 +13,19 @@ from typing import Final
 
 PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
     "kills": ("kill_broker", "kill_broker", "kill_controller", "restart", "restart", "kill_all", "crash_client"),
-    "network": ("cut", "cut_one_way", "isolate", "cut_controllers", "ring", "slow", "reset", "mend", "mend", "calm"),
+    "network": (
+        "cut",
+        "cut_one_way",
+        "isolate",
+        "cut_controllers",
+        "ring",
+        "slow",
+        "reset",
+        "left_behind",
+        "mend",
+        "mend",
+        "calm",
+    ),
     "pauses": ("pause_broker", "pause_controller", "pause_broker", "resume", "resume", "crash_client", "restart"),
     "quorum": ("kill_active", "kill_active", "pause_active", "restart", "restart", "deposed", "power_controller"),
     "clients": (
@@ -56,6 +68,8 @@ SCRIPTS: Final[Mapping[str, tuple[tuple[int, str], ...]]] = {
     # Who led the quorum leads again while what it was told in its first term is still under way.
     "deposed": ((0, "strand_controllers"), (400, "pause_active"), (2_800, "kill_active"), (300, "restart"),
                 (2_500, "calm")),
+    # Clients come back to a leader that was replaced long ago and has not heard of it.
+    "left_behind": ((0, "leave_behind"), (5_500, "turn_back"), (4_000, "mend"), (300, "calm")),
     # Requests of one generation of a group arrive in the next one.
     # The leader of a group hands its assignment in again while the first one is not committed.
     "second_sync": ((0, "add_client"), (400, "cut_brokers"), (300, "reset_clients"), (300, "reset_clients"),
