@@ -1,4 +1,6 @@
-"""A run in which all clients speak Kafka's protocol: two producers, a careless one, a reader, a group; some crash."""
+"""A run in which all clients speak Kafka's protocol: two producers, one that pipelines over leaders, a careless one, a
+reader, a group; some crash.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from random import Random
 from typing import Final
 
 from simulator.kafka_clients import kafka_assigned_consumer, kafka_group_member, kafka_producer
+from simulator.pipelining_producer import pipelining_producer
 from simulator.run import Run
 from simulator.schedule import Fault, Topic, draw
 from simulator.workload import Workload
@@ -28,6 +31,7 @@ class KafkaWorkload(Workload):
         for number in range(2):
             self.run(f"producer-{number}", lambda name: kafka_producer(world, name, "t", stop))
         self.run("careless", lambda name: kafka_producer(world, name, "compacted", stop, strong=False))
+        self.run("pipelining", lambda name: pipelining_producer(world, name, "t", 1, stop))
         self.run("reader", lambda name: kafka_assigned_consumer(world, name, "t", 0, stop))
         for number in range(2):
             self.run(f"member-{number}", lambda name: kafka_group_member(world, name, "g", ["t", "compacted"], stop))

@@ -24,9 +24,11 @@ from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, OutOfOrderSequenceNumber, for_code
-from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest_v5
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 from harness.record_batches import record_batch
 from simulator.ledger import Place, Send
 from simulator.world import KAFKA_PORT, World
@@ -38,6 +40,47 @@ _ASK_TIMEOUT_MS: Final = 500
 _REFRESH_S: Final = 0.25
 _LAST_WORD_S: Final = 60
 _ACKS_ALL: Final = -1
+
+
+class _MetadataResponse(Response):  # type: ignore[misc]
+    """Version 7, which aiokafka does not know: with leader epochs."""
+
+    API_KEY = 3
+    API_VERSION = 7
+    _BROKER = (("node_id", Int32), ("host", String("utf-8")), ("port", Int32), ("rack", String("utf-8")))
+    _PARTITION = (
+        ("error_code", Int16),
+        ("partition", Int32),
+        ("leader", Int32),
+        ("leader_epoch", Int32),
+        ("replicas", Array(Int32)),
+        ("isr", Array(Int32)),
+        ("offline_replicas", Array(Int32)),
+    )
+    _TOPIC = (
+        ("error_code", Int16),
+        ("topic", String("utf-8")),
+        ("is_internal", Boolean),
+        ("partitions", Array(*_PARTITION)),
+    )
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("brokers", Array(*_BROKER)),
+        ("cluster_id", String("utf-8")),
+        ("controller_id", Int32),
+        ("topics", Array(*_TOPIC)),
+    )
+
+
+class _MetadataRequest(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 7
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = MetadataRequest_v5.SCHEMA
+
+    def prepare(self, _: object) -> _MetadataRequest:
+        """There is one version of it."""
+        return self
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
@@ -175,7 +218,7 @@ class _Session:
 
 
 class _Leader:
-    """Who leads the partition, as the last broker that was asked says, and a connection to it."""
+    """Who leads the partition in the latest leader epoch that any broker told of, and a connection to it."""
 
     def __init__(self, world: World, name: str, place: Place) -> None:
         self.place = place
@@ -183,6 +226,7 @@ class _Leader:
         self._random = Random(f"{world.seed} {name} metadata")
         self._name = name
         self._address: tuple[str, int] | None = None
+        self._epoch = -1  # a leader that does not know that it was deposed is not to be followed back
         self._connections: dict[tuple[str, int], _Connection] = {}
         self._connecting: dict[tuple[str, int], asyncio.Task[None]] = {}
 
@@ -214,12 +258,17 @@ class _Leader:
     async def watch(self) -> None:
         """Asks who leads, now and then."""
         while True:
-            answer = await self._ask(MetadataRequest([self.place.topic]))
+            answer = await self._ask(_MetadataRequest([self.place.topic], False))
             if answer is not None:
-                addresses = {broker[0]: (broker[1], broker[2]) for broker in answer.brokers}
-                leaders = [each[2] for topic in answer.topics for each in topic[-1] if each[1] == self.place.partition]
-                self._address = next((addresses[leader] for leader in leaders if leader in addresses), self._address)
+                self._take(answer)
             await asyncio.sleep(_REFRESH_S)
+
+    def _take(self, answer: Any) -> None:
+        addresses = {node_id: (host, port) for node_id, host, port, _ in answer.brokers}
+        for _, _, _, partitions in answer.topics:
+            for _, number, leader, epoch, *_ in partitions:
+                if number == self.place.partition and epoch >= self._epoch and leader in addresses:
+                    self._address, self._epoch = addresses[leader], epoch
 
     async def new_producer_id(self) -> int | None:
         """None: nobody gave one."""

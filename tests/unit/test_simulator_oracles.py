@@ -419,6 +419,21 @@ def test_rule_17_behind_a_refused_batch_of_an_unknown_producer_any_sequence_may_
     assert cluster.rules == [17, 17]
 
 
+def test_rule_17_a_first_leader_that_is_deposed_takes_what_comes_behind_what_a_later_one_got(cluster: Cluster) -> None:
+    for leader, epoch in ((2, 1), (3, 2)):
+        cluster.become(partition(leader, epoch=epoch))
+        cluster.log.appended_as_leader(leader, PARTITION, batch(2, epoch, 5, producer=5, sequence=epoch - 1))
+    cluster.log.appended_as_leader(1, PARTITION, batch(2, producer=5, sequence=1))
+    assert cluster.rules == [17]  # the second leader's, who does not have what the first one got
+
+
+def test_rule_17_a_later_leader_does_not_take_any_sequence_behind_a_refused_batch(cluster: Cluster) -> None:
+    cluster.become(partition(epoch=1))
+    cluster.log.refused(1, PARTITION, 5, 0)
+    cluster.log.appended_as_leader(1, PARTITION, batch(2, 1, producer=5, sequence=32))
+    assert cluster.rules == [17]
+
+
 def test_rule_17_what_was_cut_off_may_come_again(cluster: Cluster) -> None:
     cluster.log.appended_as_leader(1, PARTITION, batch(2, producer=5, sequence=0))
     cluster.log.truncated(1, PARTITION, 2, leader_id=2)

@@ -499,6 +499,16 @@ def test_rule_3_what_was_acked_is_at_its_offset() -> None:
     assert told(log(b"a"), send(b"b", 1, strong=False)) == []
 
 
+def test_rule_3_what_was_acked_without_an_offset_is_somewhere() -> None:
+    lost, there = send(b"a", -1), send(b"b", -1)
+    for each in (lost, there):
+        each.offset = None  # as the ledger writes it down
+    assert told(log(b"b", b"c"), there) == []
+    assert told(log(b"b", b"c"), lost) == [3]
+    assert told(log(b"b", start=1), lost) == []  # retention took it
+    assert told(log(None, b"b"), lost, compacted=True) == []
+
+
 def test_rule_3_what_was_read_is_at_its_offset() -> None:
     def poll(value: bytes) -> tuple[Poll]:
         return (Poll("c", PLACE, 0, 1, value, b"k", 1.0),)

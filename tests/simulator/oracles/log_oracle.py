@@ -88,7 +88,8 @@ class LogOracle:
 
     def refused(self, broker_id: int, partition: TopicIdPartition, producer_id: int, producer_epoch: int) -> None:
         """A leader said of a batch that it will not take it. Clients that do not wait for that, or count on from there,
-        come next with a sequence that is not 0: from a producer that a leader does not know it takes any, as Kafka's.
+        come next with a sequence that is not 0: from a producer that it does not know the first leader of a partition
+        takes any, as Kafka's. Later ones do not.
         """
         self._refused.add((broker_id, partition, producer_id, producer_epoch))
 
@@ -106,8 +107,12 @@ class LogOracle:
         if partition in self.lost_promises or log.begins_at:
             return
         last = log.last_of(batch.producer_id)
-        if last is None and (broker_id, partition, batch.producer_id, batch.producer_epoch) in self._refused:
-            return
+        if last is None and batch.leader_epoch == 0:
+            refused = (broker_id, partition, batch.producer_id, batch.producer_epoch) in self._refused
+            # Else it is deposed, does not know yet, and what was sent before went to a later leader: nothing of this
+            # will be committed.
+            if refused or self._logs.hold_producer(partition, batch.producer_id):
+                return
         expected = 0
         if last is not None:
             epoch, sequence = last

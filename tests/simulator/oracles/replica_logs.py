@@ -149,6 +149,10 @@ class ReplicaLogs:
         """All logs on one broker's disk."""
         return [(partition, log) for (owner, partition), log in self._logs.items() if owner == broker_id]
 
+    def hold_producer(self, partition: TopicIdPartition, producer_id: int) -> bool:
+        """True if a batch of it is in any of the partition's logs."""
+        return any(log.last_of(producer_id) for (_, owned), log in self._logs.items() if owned == partition)
+
     def name(self, partition: TopicIdPartition) -> str:
         """Topic and number, for sentences."""
         return self.names.get(partition, str(partition))
