@@ -18,7 +18,7 @@ from ..cluster.clock import Clock
 from ..cluster.image import MetadataImage
 from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
 from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
-from ..proto.record_batch import Buffer
+from ..proto.record_batch import HEADER_SIZE, Buffer, parse_header
 from .batch_preparation import PreparedBatch, UnpreparedBatch
 from .deadline_timer import DeadlineTimer
 from .keyed_records import InvalidRecordsError
@@ -41,6 +41,7 @@ from .partition_request import (
 from .partitions import Partitions
 from .purgatory import WaitingFetch, WaitingProduce
 from .record_deletion import RecordDeletion, RecordDeletionOutcome, delete_records
+from .refused_batches import RefusedBatches
 from .replication.command_sender import Submit
 from .replication.replication_service import ReplicationServicer, ReplicationStreams
 from .replication.transport import ReplicaTransport
@@ -113,6 +114,7 @@ class ReplicaManager:
         )
         self._produce_timer: DeadlineTimer[WaitingProduce] = DeadlineTimer(clock, WaitingProduce.time_out)
         self._slow_appends = SlowAppends(self)
+        self._refused_batches = RefusedBatches()
         self._fetch_timer: DeadlineTimer[WaitingFetch] = DeadlineTimer(clock, WaitingFetch.finish)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -211,19 +213,23 @@ class ReplicaManager:
         """The outcome so far, and under acks=all what to wait for, unless that is reached already."""
         found = self._leading(request.topic, request.topic_id, request.partition, request.current_leader_epoch)
         if isinstance(found, ErrorCode):
-            return ProduceOutcome(found, found.message), None, None
+            return self._refused(request, found, found.message, now_ms), None, None
         partition, leader = found
         state = leader.state
         if acks not in (ACKS_ALL, 0, 1):
             return ProduceOutcome(ErrorCode.INVALID_REQUIRED_ACKS, ErrorCode.INVALID_REQUIRED_ACKS.message), None, None
         if acks == ACKS_ALL and state.under_min_isr:
             message = f"{len(state.isr.committed)} in sync, min.insync.replicas is {state.min_isr}"
-            return ProduceOutcome(ErrorCode.NOT_ENOUGH_REPLICAS, message), None, None
+            return self._refused(request, ErrorCode.NOT_ENOUGH_REPLICAS, message, now_ms), None, None
+        overtaken = self._overtaken(request, partition, now_ms) if self._refused_batches else None
+        if overtaken is not None:
+            return ProduceOutcome(overtaken, "a batch before this one was refused, and has not come again"), None, None
         try:
             appended = leader.append(request.records, partition.config, now_ms, wall_ms, prepared)
         except KafkaError as error:
             if isinstance(error, KafkaStorageError):
                 partition.suspend(error)
+                self._refused(request, error.error_code, str(error), now_ms)
             return self.refusal(error), None, None
         if isinstance(appended, UnpreparedBatch):
             return appended
@@ -234,6 +240,22 @@ class ReplicaManager:
         if acks != ACKS_ALL or partition.high_watermark >= required:
             return outcome, None, None
         return outcome, leader, required
+
+    def _refused(self, request: PartitionProduce, error: ErrorCode, message: str, now_ms: int) -> ProduceOutcome:
+        """What the producer is told. What it sends behind is not to be taken before this has come again."""
+        if error.retriable and len(request.records) >= HEADER_SIZE:
+            partition = self._partitions.by_name.get((request.topic, request.partition))
+            states = None if partition is None else partition.log.producer_states
+            header = parse_header(request.records)
+            self._refused_batches.refused(request.topic, request.partition, header, states, error, now_ms)
+        return ProduceOutcome(error, message)
+
+    def _overtaken(self, request: PartitionProduce, partition: Partition, now_ms: int) -> ErrorCode | None:
+        """What it is to be told if it came past a batch that was refused; see `refused_batches`."""
+        if len(request.records) < HEADER_SIZE:
+            return None
+        header, states = parse_header(request.records), partition.log.producer_states
+        return self._refused_batches.overtaken_by(request.topic, request.partition, header, states, now_ms)
 
     def wait_for_isr(
         self,
