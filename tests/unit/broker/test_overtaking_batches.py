@@ -72,7 +72,7 @@ async def find_the_isr(cluster: SimulatedCluster) -> None:
     await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 3)
 
 
-def test_what_overtakes_a_batch_refused_for_a_small_isr_is_refused_likewise() -> None:
+def test_rule_17_what_overtakes_a_batch_refused_for_a_small_isr_is_refused_likewise() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         assert (await produce(cluster, 1, 0)).base_offset == 0
         await lose_the_isr(cluster)
@@ -89,7 +89,7 @@ def test_what_overtakes_a_batch_refused_for_a_small_isr_is_refused_likewise() ->
     simulated(test)
 
 
-def test_nothing_is_taken_of_a_new_producer_before_its_first_batch_that_was_refused() -> None:
+def test_rule_17_nothing_is_taken_of_a_new_producer_before_its_first_batch_that_was_refused() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await lose_the_isr(cluster)
         assert (await produce(cluster, 1, 0)).error is ErrorCode.NOT_ENOUGH_REPLICAS
@@ -100,7 +100,7 @@ def test_nothing_is_taken_of_a_new_producer_before_its_first_batch_that_was_refu
     simulated(test)
 
 
-def test_what_overtakes_a_batch_that_came_before_the_leadership_is_refused_likewise() -> None:
+def test_rule_17_what_overtakes_a_batch_that_came_before_the_leadership_is_refused_likewise() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         assert (await produce(cluster, 1, 0)).base_offset == 0
         await cluster.brokers[1].kill()  # type: ignore[index]
@@ -112,7 +112,7 @@ def test_what_overtakes_a_batch_that_came_before_the_leadership_is_refused_likew
     simulated(test)
 
 
-def test_a_batch_that_another_leader_took_meanwhile_is_not_waited_for() -> None:
+def test_rule_17_a_batch_that_another_leader_took_meanwhile_is_not_waited_for() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         assert (await produce(cluster, 2, 0)).error is ErrorCode.NOT_LEADER_OR_FOLLOWER
         assert (await produce(cluster, 1, 0)).base_offset == 0
@@ -123,7 +123,7 @@ def test_a_batch_that_another_leader_took_meanwhile_is_not_waited_for() -> None:
     simulated(test)
 
 
-def test_a_batch_that_its_producer_gave_up_is_not_waited_for() -> None:
+def test_rule_17_a_batch_that_its_producer_gave_up_is_not_waited_for() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         assert (await produce(cluster, 1, 0)).base_offset == 0
         await lose_the_isr(cluster)
@@ -137,7 +137,7 @@ def test_a_batch_that_its_producer_gave_up_is_not_waited_for() -> None:
     simulated(test)
 
 
-def test_a_new_producer_epoch_waits_for_nothing_of_the_one_before() -> None:
+def test_rule_17_a_new_producer_epoch_waits_for_nothing_of_the_one_before() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await lose_the_isr(cluster)
         assert (await produce(cluster, 1, 3)).error is ErrorCode.NOT_ENOUGH_REPLICAS
