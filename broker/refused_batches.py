@@ -9,6 +9,11 @@ second batch; librdkafka takes the ack of it for an ack of the first, which is n
 
 So the second is refused as the first was, until that has come again: the client then sends both once more, in order.
 Who does not send the first again within `FORGOTTEN_AFTER_MS` has given it up, and Kafka's rules hold.
+
+What is missing before a batch may also be under way to an earlier leader, where librdkafka goes on with the next one
+before it has an answer. So a later leader says once of a batch that comes too early that it is to come again. The
+client then waits for all that is under way and sends it in order; if this batch is the first to come again, what is
+missing will not come.
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ class RefusedBatches:
 
     def __init__(self) -> None:
         self._refused: dict[tuple[str, int, int], _Refused] = {}  # the oldest first
+        self._early: dict[tuple[str, int, int], tuple[int, int]] = {}  # producer epoch and sequence; likewise
 
     def __len__(self) -> int:
         return len(self._refused)
@@ -90,6 +96,23 @@ class RefusedBatches:
             del self._refused[key]
             return None
         return known.error if _is_behind(header.base_sequence, known.sequence) else None
+
+    def came_early(
+        self, topic: str, partition: int, header: RecordBatchHeader, states: ProducerStates, now_ms: int
+    ) -> ErrorCode | None:
+        """What the client of a batch that is out of order is to be told; None: that, for nothing that is missing before
+        it will come, or nothing is.
+        """
+        key = (topic, partition, header.producer_id)
+        came = (header.producer_epoch, header.base_sequence)
+        error = ErrorCode.NOT_ENOUGH_REPLICAS  # all clients know it for one that passes, and that nothing was appended
+        if self._early.pop(key, None) == came or not _is_missing(_Refused(*came, error, now_ms), key[2], states):
+            return None
+        if len(self._early) >= REFUSED_MAX:
+            del self._early[next(iter(self._early))]
+        self._early[key] = came
+        self.refused(topic, partition, header, states, error, now_ms)
+        return error
 
 
 def _waits_for_it_still(

@@ -16,7 +16,7 @@ from typing import Final
 
 from ..cluster.clock import Clock
 from ..cluster.image import MetadataImage
-from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError
+from ..proto.errors import ErrorCode, KafkaError, KafkaStorageError, OutOfOrderSequenceNumberError
 from ..proto.identifiers import BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicIdPartition, TopicPartition
 from ..proto.record_batch import HEADER_SIZE, Buffer, parse_header
 from .batch_preparation import PreparedBatch, UnpreparedBatch
@@ -230,6 +230,8 @@ class ReplicaManager:
             if isinstance(error, KafkaStorageError):
                 partition.suspend(error)
                 self._refused(request, error.error_code, str(error), now_ms)
+            elif isinstance(error, OutOfOrderSequenceNumberError):
+                return self._out_of_order(request, partition, leader, error, now_ms), None, None
             return self.refusal(error), None, None
         if isinstance(appended, UnpreparedBatch):
             return appended
@@ -256,6 +258,17 @@ class ReplicaManager:
             return None
         header, states = parse_header(request.records), partition.log.producer_states
         return self._refused_batches.overtaken_by(request.topic, request.partition, header, states, now_ms)
+
+    def _out_of_order(
+        self, request: PartitionProduce, partition: Partition, leader: LeaderReplica, error: KafkaError, now_ms: int
+    ) -> ProduceOutcome:
+        """Only a first leader has got all that was sent before: see `refused_batches`."""
+        if leader.leader_epoch > 0:
+            header, states = parse_header(request.records), partition.log.producer_states
+            code = self._refused_batches.came_early(request.topic, request.partition, header, states, now_ms)
+            if code is not None:
+                return ProduceOutcome(code, f"{error}; to come again behind what is under way")
+        return self.refusal(error)
 
     def wait_for_isr(
         self,

@@ -145,3 +145,41 @@ def test_rule_17_a_new_producer_epoch_waits_for_nothing_of_the_one_before() -> N
         assert [(await produce(cluster, 1, sequence, epoch=1)).base_offset for sequence in range(6)] == [*range(1, 7)]
 
     simulated(test)
+
+
+def test_rule_17_a_later_leader_has_a_batch_that_comes_too_early_come_again() -> None:
+    """librdkafka goes on with the next leader while it has no answer of the last one."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        assert (await produce(cluster, 1, 0)).base_offset == 0
+        for other in (0, 2, 3):
+            cluster.cut(1, other, break_streams=False)
+        await cluster.until(lambda: leads(cluster, 2))
+        for sequence in (3, 4):
+            assert (await produce(cluster, 2, sequence)).error is ErrorCode.NOT_ENOUGH_REPLICAS
+        for sequence in (1, 2, 3, 4):
+            assert (await produce(cluster, 2, sequence)).base_offset == sequence
+        cluster.mend_all()
+
+    simulated(test)
+
+
+def test_rule_17_what_is_the_first_to_come_again_is_told_that_something_is_missing() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        assert (await produce(cluster, 1, 0)).base_offset == 0
+        await cluster.brokers[1].kill()  # type: ignore[index]
+        await cluster.until(lambda: leads(cluster, 2))
+        for error in (ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER) * 2:
+            assert (await produce(cluster, 2, 5)).error is error
+        assert (await produce(cluster, 2, 2, epoch=1)).error is ErrorCode.NOT_ENOUGH_REPLICAS
+        assert (await produce(cluster, 2, 0, epoch=1)).base_offset == 1
+
+    simulated(test)
+
+
+def test_rule_17_a_first_leader_says_at_once_that_something_is_missing() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        assert (await produce(cluster, 1, 0)).base_offset == 0
+        assert (await produce(cluster, 1, 2)).error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+    simulated(test)
