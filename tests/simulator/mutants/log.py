@@ -77,6 +77,7 @@ MUTANTS: Final = (
         "rule 17: what was sent before it was lost with the last leader, and is acked with it",
         (3, 17),
         (rewrite(ProducerStates, "_check_unknown", ("and leader_epoch > 0", "and False")),),
+        prefer=("network",),
     ),
     Mutant(
         "follower_state_without_producers",
