@@ -86,6 +86,7 @@ class RefusedBatches:
 
         `states`: what the partition knows of its producers.
         """
+        self._forget(now_ms)
         key = (topic, partition, header.producer_id)
         known = self._refused.get(key)
         if known is None:
@@ -96,6 +97,14 @@ class RefusedBatches:
             del self._refused[key]
             return None
         return known.error if _is_behind(header.base_sequence, known.sequence) else None
+
+    def _forget(self, now_ms: int) -> None:
+        """Those that are old: whoever sent them goes elsewhere, and nobody else is to pay for them."""
+        while self._refused:
+            key, oldest = next(iter(self._refused.items()))
+            if now_ms < oldest.at_ms + FORGOTTEN_AFTER_MS:
+                return
+            del self._refused[key]
 
     def came_early(
         self, topic: str, partition: int, header: RecordBatchHeader, states: ProducerStates, now_ms: int

@@ -110,3 +110,13 @@ def test_no_more_are_held_than_so_many() -> None:
     assert len(waiting.batches) == REFUSED_MAX
     assert not waiting.overtakes(1, producer_id=0)
     assert waiting.overtakes(1, producer_id=1)
+
+
+def test_who_never_comes_again_is_forgotten_when_others_come() -> None:
+    waiting = Waiting()
+    waiting.refuse(0, producer_id=8)
+    waiting.refuse(0, producer_id=9, now_ms=1)
+    assert not waiting.overtakes(5, now_ms=FORGOTTEN_AFTER_MS)
+    assert len(waiting.batches) == 1
+    assert not waiting.overtakes(5, now_ms=FORGOTTEN_AFTER_MS + 1)
+    assert not waiting.batches
