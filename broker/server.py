@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import grpc
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 METADATA_TIMEOUT_MS: Final = 60_000
 COMMAND_TIMEOUT_MS: Final = 10_000
 STOP_GRACE_SECONDS: Final = 1.0
+SLOW_STEP_SECONDS: Final = 5.0
+"""A step of a stop that takes longer is named in the log: a supervisor may end the process before it says more."""
 SERVICE_NAMES: Final = ("klamm.v1.Broker", "klamm.v1.Replication")
 
 _GRPC_OPTIONS: Final = (
@@ -281,20 +285,42 @@ class BrokerServer:
         if self._serving:
             await self._health.enter_graceful_shutdown()
         # First: metadata that comes later would lead and follow again, and write to logs that are being closed.
-        await self._metadata.stop()
-        await self._groups.shutdown()
-        await self._replica_manager.shutdown()
+        with _told_if_slow("metadata"):
+            await self._metadata.stop()
+        with _told_if_slow("groups"):
+            await self._groups.shutdown()
+        with _told_if_slow("replicas"):
+            await self._replica_manager.shutdown()
         if self._kafka is not None:
-            await self._kafka.stop(STOP_GRACE_SECONDS)
-        await self._service.shutdown()
-        await self._grpc.stop(STOP_GRACE_SECONDS)
-        await self._lifecycle.stop()
+            with _told_if_slow("kafka_listener"):
+                await self._kafka.stop(STOP_GRACE_SECONDS)
+        with _told_if_slow("grpc_server"):
+            await self._service.shutdown()
+            await self._grpc.stop(STOP_GRACE_SECONDS)
+        with _told_if_slow("heartbeats"):
+            await self._lifecycle.stop()
+        with _told_if_slow("logs"):
+            await self._close_logs(clean)
+        await self._controller.close()
+
+    async def _close_logs(self, clean: bool) -> None:
         if self._failure is None and not self._has_registered:
             await self._log_manager.shutdown(clean=self._log_manager.was_clean)
         else:
             clean = clean and self._failure is None  # a disk may have failed meanwhile
             await self._log_manager.shutdown(clean=clean, broker_epoch=self._lifecycle.broker_epoch if clean else None)
-        await self._controller.close()
+
+
+@contextmanager
+def _told_if_slow(step: str) -> Iterator[None]:
+    """Says in the log what a stop waits for."""
+    told = asyncio.get_running_loop().call_later(
+        SLOW_STEP_SECONDS, logger.warning, "broker_stop_waits step=%s waited_s=%g", step, SLOW_STEP_SECONDS
+    )
+    try:
+        yield
+    finally:
+        told.cancel()
 
 
 def _endpoint(address: Address, port: int) -> Endpoint:

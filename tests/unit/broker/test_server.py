@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Room:
 
     broker_epoch = BrokerEpoch(7)
 
-    def __init__(self, name: str, calls: list[str], on_call: Callable[[str], None]) -> None:
+    def __init__(self, name: str, calls: list[str], on_call: Callable[[str], Awaitable[None]]) -> None:
         self._name = name
         self._calls = calls
         self._on_call = on_call
@@ -31,23 +32,39 @@ class Room:
         async def call(*_: object, **arguments: object) -> None:
             told = "".join(f" {key}={value}" for key, value in sorted(arguments.items()))
             self._calls.append(f"{self._name}.{method}{told}")
-            self._on_call(self._calls[-1])
+            await self._on_call(self._calls[-1])
 
         return call
 
 
-def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tuple[BrokerServer, list[str]]:
-    """A broker that served and was stopped; the calls on its rooms in their order."""
+def stopped(
+    tmp_path: Path,
+    *,
+    fails_in: str = "",
+    hangs_in: str = "",
+    until: str = "",
+    serving: bool = True,
+) -> tuple[BrokerServer, list[str]]:
+    """A broker that served and was stopped; the calls on its rooms in their order.
+
+    `hangs_in`: a call that ends when the broker has logged a line with `until` in it.
+    """
     path = tmp_path / "node.properties"
     path.write_text(f"node.id=1\nlog.dirs={tmp_path}\ncontroller.quorum.bootstrap.servers=127.0.0.1:9292\n")
     calls: list[str] = []
 
     async def main() -> BrokerServer:
         server = BrokerServer(BrokerConfig.load(path))
+        logged = asyncio.Event()
+        handler = logging.Handler()
+        handler.emit = lambda record: logged.set() if until in record.getMessage() else None  # type: ignore[method-assign]
+        logging.getLogger("klamm.broker.server").addHandler(handler)
 
-        def on_call(call: str) -> None:
+        async def on_call(call: str) -> None:
             if call == fails_in:
                 server._fail(KafkaStorageError("the disk is gone"))
+            if call == hangs_in:
+                await asyncio.wait_for(logged.wait(), 10)
 
         names = "lifecycle health groups replica_manager kafka service grpc metadata log_manager controller"
         for name in names.split():
@@ -55,8 +72,11 @@ def stopped(tmp_path: Path, *, fails_in: str = "", serving: bool = True) -> tupl
         server._has_log = server._has_rooms = server._has_registered = True
         server._serving = serving
         server.request_stop()
-        await server.wait_for_stop()
-        await server.stop()
+        try:
+            await server.wait_for_stop()
+            await server.stop()
+        finally:
+            logging.getLogger("klamm.broker.server").removeHandler(handler)
         return server
 
     return asyncio.run(main()), calls
@@ -94,6 +114,16 @@ def test_members_are_told_to_go_elsewhere_before_the_replicas_stop(tmp_path: Pat
     _, calls = stopped(tmp_path)
     order = ["lifecycle.controlled_shutdown", "groups.shutdown", "replica_manager.shutdown"]
     assert [call for call in calls if call in order] == order
+
+
+def test_a_stop_that_hangs_says_where(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for the broker kills it at last; its log is all that there is then."""
+    monkeypatch.setattr("klamm.broker.server.SLOW_STEP_SECONDS", 0.001)
+    told = "broker_stop_waits step=replicas waited_s=0.001"
+    stopped(tmp_path, hangs_in="replica_manager.shutdown", until=told)
+    assert told in caplog.messages
 
 
 @pytest.mark.parametrize("call", ["lifecycle.controlled_shutdown", "replica_manager.shutdown", "grpc.stop"])
