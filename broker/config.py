@@ -24,7 +24,7 @@ from ..cluster.node_config import (
     parse_properties,
     parse_text,
 )
-from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, TOPIC_CONFIG_KEYS, validate_cluster
+from ..cluster.topic_config import CLUSTER_CONFIG_KEYS, CLUSTER_ONLY_KEYS, TOPIC_CONFIG_KEYS, validate_cluster
 from ..proto.errors import KafkaConfigurationError
 from ..proto.identifiers import GRPC_LISTENER, KAFKA_LISTENER, BrokerId
 from .groups.group_config import GROUP_KEYS, GroupConfig
@@ -228,6 +228,13 @@ class BrokerConfig:
 def _topic_defaults(properties: Mapping[str, str]) -> Mapping[str, str]:
     defaults = {name: value for name, value in properties.items() if name in STATIC_TOPIC_DEFAULTS}
     for name, value in defaults.items():
+        if name in CLUSTER_ONLY_KEYS:
+            # A leader that goes by another minimum than the controllers would ack what they may elect away (rule 6).
+            raise KafkaConfigurationError(
+                f"{name}={value}: it holds for the whole cluster, whose controllers go by it too. Leave it out of this "
+                "file; set it for a topic, or as the cluster's default (kafka-configs --alter --entity-type brokers "
+                "--entity-default)"
+            )
         complaint = validate_cluster(name, value)
         if complaint:
             raise KafkaConfigurationError(complaint)

@@ -43,6 +43,8 @@ def test_cluster_wide_topic_defaults_may_stand_in_the_file(tmp_path: Path) -> No
         ("broker.heartbeat.interval.ms=0", "between 10 and 60000"),
         ("log.retention.check.interval.ms=0", "between 1 and"),
         ("num.partitions=3", "num.partitions"),
+        ("min.insync.replicas=1", "holds for the whole cluster"),
+        ("unclean.leader.election.enable=true", "holds for the whole cluster"),
         ("nonsense", "not key=value"),
     ],
 )
