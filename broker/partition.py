@@ -262,11 +262,15 @@ class Partition:
         self._alone_until_ms = now_ms + _ALONE_MS
         return True
 
-    def reconfigure(self, config: TopicConfig, now_ms: int) -> None:
-        """The topic's settings are other ones now."""
+    def reconfigure(self, config: TopicConfig, image: PartitionImage, now_ms: int) -> None:
+        """The topic's settings are other ones now, and the partition is as in `image` then.
+
+        A leader that the same metadata depose, or give another epoch, must not go by the new minimum first: what it
+        has under way may never be committed (rule 4). `lead` and `follow` come after this.
+        """
         self.config = config
         self.log.update_config(LogConfig.from_topic_config(config))
-        if self.leader is not None:
+        if self.leader is not None and self.leader_epoch == image.leader_epoch:
             self.leader.carry_out(self.leader.state.min_isr_changed(self._min_isr(), now_ms))
 
     def _resign(self, error: ErrorCode) -> None:

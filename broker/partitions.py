@@ -160,7 +160,7 @@ class Partitions:
                 if leader is None or leader.state.settled:
                     del self._unsettled[partition]
                 else:
-                    leader.carry_out(leader.state.ticked(now_ms))
+                    leader.ticked(now_ms)
             if self._homeless:
                 await self._try_homeless(now_ms)
 
@@ -220,8 +220,8 @@ class Partitions:
         now_ms = self.clock.monotonic_ms()
         for number in range(len(topic.partitions)):
             partition = self.by_name.get((name, number))
-            if partition is not None:
-                partition.reconfigure(config, now_ms)
+            if partition is not None and partition.topic_id_partition.topic_id == topic.topic_id:
+                partition.reconfigure(config, topic.partitions[number], now_ms)
 
     def _config_of(self, name: str, topic_id: TopicId) -> TopicConfig:
         config = self._configs.get(topic_id)

@@ -119,3 +119,29 @@ def test_whoever_waits_is_told_when_the_leadership_ends() -> None:
         await cluster.until(lambda: not led(cluster, 1))
 
     simulated(test)
+
+
+def test_rule_4_a_lower_minimum_moves_nothing_of_a_leader_that_the_same_metadata_depose() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        await produce(cluster, 1, b"a")
+        cut_off(cluster, 1, 2, 3)
+        assert (await produce(cluster, 1, b"b")).error is not ErrorCode.NONE
+        await cluster.until(lambda: leader_of(cluster, 1).state.under_min_isr)
+        await produce(cluster, 1, b"never committed", acks=1)
+        before = partition(cluster, 1).high_watermark
+        cut_off(cluster, 1, 0)
+        await cluster.until(lambda: led(cluster, 2) or led(cluster, 3))
+        cluster.configure("t", {"min.insync.replicas": "1"})
+        advanced: list[int] = []
+        told: list[bool] = []
+        deposed_leader = leader_of(cluster, 1)
+        deposed_leader._high_watermark_advanced = advanced.append  # type: ignore[method-assign, assignment]
+        deposed_leader.confirm(told.append)
+        cluster.mend_all()
+        await cluster.until(lambda: not led(cluster, 1))
+        assert (advanced, told) == ([], [False])
+        assert partition(cluster, 1).config.min_insync_replicas == 1
+        assert partition(cluster, 1).high_watermark >= before
+
+    simulated(test)
