@@ -157,6 +157,12 @@ class LeaderReplica:
             self._tell_armed()
             self._partition.host.unsettled(self._partition)
 
+    def ticked(self, now_ms: int) -> None:
+        """Time went by. Who owes an answer is asked anew: it may have passed over what the question came with."""
+        self.carry_out(self.state.ticked(now_ms))
+        if any(follower.asked for follower in self.state.followers.values()):
+            self._tell_armed()
+
     def confirm_no_more(self, done: Done) -> None:
         """`done` need not be told any more."""
         self._confirmations.forget(done)
@@ -246,6 +252,7 @@ class LeaderReplica:
         self.produces.decide_all(error)
         self.fetches.finish_all()
         self._confirmations.end()
+        self.state.nobody_asked()
         self._tell_armed()
         for listener in tuple(self.low_watermark_listeners):
             listener()

@@ -256,6 +256,7 @@ class BrokerLifecycle:
                 if answer.should_shut_down and self._state is BrokerState.PENDING_CONTROLLED_SHUTDOWN:
                     self._enter(BrokerState.SHUTTING_DOWN)
         finally:
+            self._answered_ms = None  # the controllers may fence a broker soon after its stream broke
             call.cancel()
             await end(sender)
 

@@ -14,18 +14,25 @@ What is missing before a batch may also be under way to an earlier leader, where
 before it has an answer. So a later leader says once of a batch that comes too early that it is to come again. The
 client then waits for all that is under way and sends it in order; if this batch is the first to come again, what is
 missing will not come.
+
+Some clients (aiokafka) neither begin a new producer epoch then nor give up, but fail what they are given, batch by
+batch. Who goes on like that for `GIVEN_UP_AFTER_MS`, longer than any request is under way, has told its user that the
+first ones failed. Of such a producer, if nothing is known of it, any sequence is taken, as Kafka does from the start.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..proto.errors import ErrorCode
+from ..proto.identifiers import LeaderEpoch
 from ..proto.record_batch import RecordBatchHeader
 from .log.producer_state import ProducerStates
 
 FORGOTTEN_AFTER_MS: Final = 10_000
 """Clients try again within a second or so."""
+GIVEN_UP_AFTER_MS: Final = 60_000
+"""No client waits longer for an answer by its defaults."""
 REFUSED_MAX: Final = 10_000
 """Of all partitions together; past that the oldest are forgotten."""
 _SEQUENCE_MASK: Final = 0x7FFFFFFF
@@ -41,12 +48,23 @@ class _Refused(NamedTuple):
     at_ms: int
 
 
+class _Early(NamedTuple):
+    """A batch that was told to come again."""
+
+    producer_epoch: int
+    sequence: int
+    leader_epoch: int
+    at_ms: int
+
+
 class RefusedBatches:
     """Of all partitions of a broker, by topic, partition and producer id."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[str, int, int], _Refused] = {}  # the oldest first
-        self._early: dict[tuple[str, int, int], tuple[int, int]] = {}  # producer epoch and sequence; likewise
+        self._early: dict[tuple[str, int, int], _Early] = {}  # likewise
+        # Producer epochs, and since when these were told that they are out of order; likewise.
+        self._out_of_order: dict[tuple[str, int, int], tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._refused)
@@ -75,8 +93,7 @@ class RefusedBatches:
             if _waits_for_it_still(known, header, states, now_ms) and _is_behind(new.sequence, known.sequence):
                 return
             del self._refused[key]
-        if len(self._refused) >= REFUSED_MAX:
-            del self._refused[next(iter(self._refused))]
+        _make_room(self._refused)
         self._refused[key] = new
 
     def overtaken_by(
@@ -100,28 +117,48 @@ class RefusedBatches:
 
     def _forget(self, now_ms: int) -> None:
         """Those that are old: whoever sent them goes elsewhere, and nobody else is to pay for them."""
-        while self._refused:
-            key, oldest = next(iter(self._refused.items()))
-            if now_ms < oldest.at_ms + FORGOTTEN_AFTER_MS:
-                return
-            del self._refused[key]
+        if self._refused and now_ms >= next(iter(self._refused.values())).at_ms + FORGOTTEN_AFTER_MS:
+            self._refused = {
+                key: refused for key, refused in self._refused.items() if now_ms < refused.at_ms + FORGOTTEN_AFTER_MS
+            }
 
     def came_early(
-        self, topic: str, partition: int, header: RecordBatchHeader, states: ProducerStates, now_ms: int
+        self,
+        topic: str,
+        partition: int,
+        header: RecordBatchHeader,
+        states: ProducerStates,
+        leader_epoch: LeaderEpoch,
+        now_ms: int,
     ) -> ErrorCode | None:
-        """What the client of a batch that is out of order is to be told; None: that, for nothing that is missing before
-        it will come, or nothing is.
+        """What the client of a batch that is out of order is to be told by the leader of this epoch; None: that, for
+        nothing that is missing before it will come, or nothing is.
         """
         key = (topic, partition, header.producer_id)
-        came = (header.producer_epoch, header.base_sequence)
+        early = self._early.pop(key, None)
+        came = _Early(header.producer_epoch, header.base_sequence, leader_epoch, now_ms)
+        again = early is not None and early[:3] == came[:3] and now_ms < early.at_ms + GIVEN_UP_AFTER_MS
         error = ErrorCode.NOT_ENOUGH_REPLICAS  # all clients know it for one that passes, and that nothing was appended
-        if self._early.pop(key, None) == came or not _is_missing(_Refused(*came, error, now_ms), key[2], states):
+        refused = _Refused(came.producer_epoch, came.sequence, error, now_ms)
+        if again or not _is_missing(refused, header.producer_id, states):
+            if self._out_of_order.get(key, (-1, 0))[0] != header.producer_epoch:
+                _make_room(self._out_of_order)
+                self._out_of_order[key] = (header.producer_epoch, now_ms)
             return None
-        if len(self._early) >= REFUSED_MAX:
-            del self._early[next(iter(self._early))]
+        _make_room(self._early)
         self._early[key] = came
         self.refused(topic, partition, header, states, error, now_ms)
         return error
+
+    def gave_up(self, topic: str, partition: int, header: RecordBatchHeader, now_ms: int) -> bool:
+        """Its client was told long ago that it is out of order, and goes on in the same producer epoch."""
+        epoch, since_ms = self._out_of_order.get((topic, partition, header.producer_id), (-1, 0))
+        return epoch == header.producer_epoch and now_ms >= since_ms + GIVEN_UP_AFTER_MS
+
+
+def _make_room(entries: dict[tuple[str, int, int], Any]) -> None:
+    if len(entries) >= REFUSED_MAX:
+        del entries[next(iter(entries))]
 
 
 def _waits_for_it_still(

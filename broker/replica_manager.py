@@ -231,7 +231,10 @@ class ReplicaManager:
                 partition.suspend(error)
                 self._refused(request, error.error_code, str(error), now_ms)
             elif isinstance(error, OutOfOrderSequenceNumberError):
-                return self._out_of_order(request, partition, leader, error, now_ms), None, None
+                outcome = self._out_of_order(request, partition, leader, error, now_ms)
+                if outcome is None:
+                    return self._append(request, acks, now_ms, wall_ms, prepared)
+                return outcome, None, None
             return self.refusal(error), None, None
         if isinstance(appended, UnpreparedBatch):
             return appended
@@ -261,11 +264,22 @@ class ReplicaManager:
 
     def _out_of_order(
         self, request: PartitionProduce, partition: Partition, leader: LeaderReplica, error: KafkaError, now_ms: int
-    ) -> ProduceOutcome:
-        """Only a first leader has got all that was sent before: see `refused_batches`."""
+    ) -> ProduceOutcome | None:
+        """Only a first leader has got all that was sent before: see `refused_batches`. None: it is to be taken."""
         if leader.leader_epoch > 0:
             header, states = parse_header(request.records), partition.log.producer_states
-            code = self._refused_batches.came_early(request.topic, request.partition, header, states, now_ms)
+            name, refused = (request.topic, request.partition), self._refused_batches
+            if states.get(header.producer_id) is None and refused.gave_up(*name, header, now_ms):
+                logger.warning(
+                    "producer_taken_at_any_sequence partition=%s epoch=%d producer=%d sequence=%d",
+                    partition,
+                    leader.leader_epoch,
+                    header.producer_id,
+                    header.base_sequence,
+                )
+                states.take_any_sequence_of(header.producer_id)
+                return None
+            code = refused.came_early(*name, header, states, leader.leader_epoch, now_ms)
             if code is not None:
                 return ProduceOutcome(code, f"{error}; to come again behind what is under way")
         return self.refusal(error)
@@ -373,12 +387,16 @@ class ReplicaManager:
             partition = self._partitions.by_name.get((topic, number))
             if partition is not None and partition.leader is not None:
                 leaders.append((topic, number, partition.leader))
-        confirmed = await asyncio.gather(*(still_leads(leader, self.in_touch) for _, _, leader in leaders))
+        confirmed = await asyncio.gather(*(self._confirm_one(leader) for _, _, leader in leaders))
         fetch.confirmed.update(
             (topic, number, leader.leader_epoch)
             for (topic, number, leader), leads in zip(leaders, confirmed, strict=True)
             if leads
         )
+
+    async def _confirm_one(self, leader: LeaderReplica) -> bool:
+        # Who is alone needs nobody's word, but an unclean election asks for nobody's either.
+        return await still_leads(leader, self.in_touch) and (bool(leader.state.possible_successors) or self.in_touch())
 
     def read(self, fetch: Fetch) -> list[FetchOutcome]:
         """What there is now; at least one batch, if there is one at all."""

@@ -98,6 +98,7 @@ class ProducerStates:
         # No producer with an id above this wrote to the log and was forgotten. What lies below the begin of a log was
         # written by whomever.
         self.forgotten_up_to = NO_PRODUCER if end_offset == 0 else ANY_PRODUCER
+        self._any_sequence: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -145,7 +146,9 @@ class ProducerStates:
         )
 
     def _check_unknown(self, header: RecordBatchHeader, leader_epoch: LeaderEpoch) -> None:
-        if header.base_sequence != 0 and header.producer_id > self.forgotten_up_to and leader_epoch > 0:
+        if header.base_sequence == 0 or leader_epoch == 0 or header.producer_id <= self.forgotten_up_to:
+            return
+        if header.producer_id not in self._any_sequence:
             raise OutOfOrderSequenceNumberError(
                 f"producer {header.producer_id} epoch {header.producer_epoch}: sequence {header.base_sequence} came, "
                 f"but it never wrote to this log; what it sent before, to an earlier leader, is not here"
@@ -168,6 +171,7 @@ class ProducerStates:
         entry = self._entries.get(header.producer_id)
         if entry is None:
             entry = self._entries[header.producer_id] = ProducerEntry()
+            self._any_sequence.discard(header.producer_id)
         if entry.epoch != header.producer_epoch:
             entry.batches.clear()
             entry.epoch = header.producer_epoch
@@ -203,6 +207,10 @@ class ProducerStates:
         self.end_offset = end_offset
         # From 0 on all comes once more; where compaction has left something out, `batch_missing` is called.
         self.forgotten_up_to = NO_PRODUCER if end_offset == 0 else ANY_PRODUCER
+
+    def take_any_sequence_of(self, producer_id: int) -> None:
+        """This producer, of which nothing is known, may begin anywhere after all."""
+        self._any_sequence.add(producer_id)
 
     def batch_missing(self) -> None:
         """Something was in the log that this has not seen, of whatever producer."""

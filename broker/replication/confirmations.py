@@ -11,7 +11,6 @@ Rounds are numbered within one leadership, so a number is never of an earlier on
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from ...proto.identifiers import BrokerId
@@ -26,7 +25,7 @@ class Confirmations:
     def __init__(self) -> None:
         self._round = 0
         self._heard: dict[BrokerId, int] = {}
-        self._waiting: deque[tuple[int, Done]] = deque()
+        self._waiting: dict[Done, int] = {}  # in the order of the rounds
 
     @property
     def begun(self) -> bool:
@@ -46,11 +45,11 @@ class Confirmations:
     def begin(self, done: Done) -> None:
         """Begins a round; `done` is told when it ends."""
         self._round += 1
-        self._waiting.append((self._round, done))
+        self._waiting[done] = self._round
 
     def forget(self, done: Done) -> None:
         """Whoever began with this waits no longer."""
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not done)
+        self._waiting.pop(done, None)
 
     def heard(self, broker_id: BrokerId, confirmed_round: int) -> None:
         """A follower sent a round back."""
@@ -60,10 +59,17 @@ class Confirmations:
     def settle(self, possible_successors: Iterable[BrokerId]) -> None:
         """Ends the rounds that all of these have sent back."""
         reached = min((self._heard.get(each, 0) for each in possible_successors), default=self._round)
-        while self._waiting and self._waiting[0][0] <= reached:
-            self._waiting.popleft()[1](True)
+        ended = []
+        for done, number in self._waiting.items():
+            if number > reached:
+                break
+            ended.append(done)
+        for done in ended:
+            del self._waiting[done]
+            done(True)
 
     def end(self) -> None:
         """The leadership is over."""
-        while self._waiting:
-            self._waiting.popleft()[1](False)
+        waiting, self._waiting = self._waiting, {}
+        for done in waiting:
+            done(False)

@@ -155,6 +155,11 @@ class LeaderState:
                 follower.last_caught_up_ms = now_ms
             follower.asked = True
 
+    def nobody_asked(self) -> None:
+        """Nobody could answer: that is no fault of theirs."""
+        for follower in self.followers.values():
+            follower.asked = False
+
     def confirmed(self, broker_id: BrokerId) -> None:
         """A follower has answered all that it was asked."""
         if (follower := self.followers.get(broker_id)) is not None:

@@ -83,6 +83,7 @@ class LeaderSession:
         self._ready: dict[PartitionKey, None] = {}  # in the order in which they became so
         self._lazy: dict[PartitionKey, None] = {}
         self._ahead: dict[PartitionKey, None] = {}
+        self._offered: dict[PartitionKey, tuple[int, int]] = {}  # leader epoch and round that were last sent
         self._credit_bytes = 0
 
     @property
@@ -99,7 +100,9 @@ class LeaderSession:
         for position in request.positions:
             key = (position.topic_id, position.partition)
             self._forget(key)
-            if not position.remove:
+            if position.remove:
+                self._offered.pop(key, None)
+            else:
                 self._arm(key, position, now_ms)
         if self._ready and self._credit_bytes > 0:
             self._wake()
@@ -139,7 +142,7 @@ class LeaderSession:
         leader.follower_fetched(self.broker_id, self.broker_epoch, position.fetch_offset, now_ms)
         if self._positions.get(key) is not position or key in self._ready:
             return  # carrying that out has told this very stream something
-        if partition.log.log_end_offset > position.fetch_offset or leader.wanted_from(self.broker_id):
+        if partition.log.log_end_offset > position.fetch_offset or self._owes_an_answer(key, leader):
             self._ready[key] = None
             return
         leader.armed[self] = None
@@ -148,6 +151,11 @@ class LeaderSession:
             or partition.log.log_start_offset > position.log_start_offset
         ):
             self.high_watermark_ready(key)
+
+    def _owes_an_answer(self, key: PartitionKey, leader: LeaderReplica) -> bool:
+        """It has not been sent the round that it is to send back; once is enough until time has passed."""
+        wanted = leader.wanted_from(self.broker_id)
+        return wanted > 0 and (leader.leader_epoch, wanted) > self._offered.get(key, (-1, 0))
 
     @staticmethod
     def _leader_for(partition: Partition, position: Position) -> LeaderReplica | None:
@@ -246,6 +254,8 @@ class LeaderSession:
             return 0
         if partition.leader is not None:
             data.confirm_round = partition.leader.wanted_from(self.broker_id)
+            if data.confirm_round:
+                self._offered[partition.key] = (position.leader_epoch, data.confirm_round)
         log = partition.log
         if position.fetch_offset >= log.log_end_offset:
             return 0

@@ -15,7 +15,7 @@ from harness.simulated_cluster import SimulatedCluster
 from harness.virtual_loop import VirtualLoop, run_virtual
 from klamm.broker.partition import Partition
 from klamm.broker.partition_request import PartitionProduce, ProduceOutcome
-from klamm.broker.refused_batches import FORGOTTEN_AFTER_MS
+from klamm.broker.refused_batches import FORGOTTEN_AFTER_MS, GIVEN_UP_AFTER_MS
 from klamm.proto.errors import ErrorCode
 
 Test = Callable[[SimulatedCluster], Awaitable[None]]
@@ -181,5 +181,26 @@ def test_rule_17_a_first_leader_says_at_once_that_something_is_missing() -> None
     async def test(cluster: SimulatedCluster) -> None:
         assert (await produce(cluster, 1, 0)).base_offset == 0
         assert (await produce(cluster, 1, 2)).error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+    simulated(test)
+
+
+def test_a_producer_that_goes_on_though_it_is_out_of_order_is_taken_after_a_minute() -> None:
+    """aiokafka fails batch after batch, and never begins a new producer epoch."""
+
+    async def test(cluster: SimulatedCluster) -> None:
+        await cluster.brokers[1].kill()  # type: ignore[index]
+        await cluster.until(lambda: leads(cluster, 2))
+        sequence = 1  # its first batch was given up for want of a leader
+        while (await produce(cluster, 2, sequence)).error is ErrorCode.NOT_ENOUGH_REPLICAS:
+            outcome = await produce(cluster, 2, sequence)
+            if outcome.error is ErrorCode.NONE:
+                break
+            assert outcome.error is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+            sequence += 1
+            await asyncio.sleep(1)
+        assert sequence >= GIVEN_UP_AFTER_MS // 1_000
+        assert (await produce(cluster, 2, sequence + 1)).error is ErrorCode.NONE
+        assert (await produce(cluster, 2, sequence + 3)).error is ErrorCode.NOT_ENOUGH_REPLICAS, "it is known now"
 
     simulated(test)

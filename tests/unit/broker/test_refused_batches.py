@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.record_batches import record_batch
 from klamm.broker.log.producer_state import ProducerStates
-from klamm.broker.refused_batches import FORGOTTEN_AFTER_MS, REFUSED_MAX, RefusedBatches
+from klamm.broker.refused_batches import FORGOTTEN_AFTER_MS, GIVEN_UP_AFTER_MS, REFUSED_MAX, RefusedBatches
 from klamm.proto.errors import ErrorCode
+from klamm.proto.identifiers import LeaderEpoch
 from klamm.proto.record_batch import RecordBatchHeader, parse_header
 
 LAST = 2**31 - 1
@@ -120,3 +121,31 @@ def test_who_never_comes_again_is_forgotten_when_others_come() -> None:
     assert len(waiting.batches) == 1
     assert not waiting.overtakes(5, now_ms=FORGOTTEN_AFTER_MS + 1)
     assert not waiting.batches
+
+
+def test_a_batch_that_comes_too_early_is_to_come_again_once_under_each_leader() -> None:
+    waiting = Waiting()
+    waiting.append(0)
+
+    def early(sequence: int, leader_epoch: int, now_ms: int) -> bool:
+        found = waiting.batches.came_early("t", 0, header(sequence), waiting.states, LeaderEpoch(leader_epoch), now_ms)
+        assert found in (None, REFUSED)
+        return found is REFUSED
+
+    assert early(2, 1, 0)
+    assert not early(2, 1, 500)
+    assert early(2, 1, 1_000)
+    assert early(2, 3, 2_000), "what was appended meanwhile may have gone with the leader between"
+    assert early(2, 3, 2_000 + GIVEN_UP_AFTER_MS), "long ago"
+
+
+def test_who_goes_on_in_an_epoch_that_is_out_of_order_has_given_up_what_was_before() -> None:
+    waiting = Waiting()
+    batches, epoch = waiting.batches, LeaderEpoch(1)
+    for now_ms in (0, 1, 2, 30_000, 30_001):
+        batches.came_early("t", 0, header(1), waiting.states, epoch, now_ms)
+        assert not batches.gave_up("t", 0, header(2), now_ms)
+    assert not batches.gave_up("t", 0, header(2), GIVEN_UP_AFTER_MS)
+    assert batches.gave_up("t", 0, header(2), GIVEN_UP_AFTER_MS + 1)
+    assert not batches.gave_up("t", 0, header(2, epoch=1), GIVEN_UP_AFTER_MS + 1)
+    assert not batches.gave_up("t", 1, header(2), GIVEN_UP_AFTER_MS + 1)
