@@ -76,7 +76,7 @@ MUTANTS: Final = (
         "A leader takes any sequence from a producer that never wrote to its log, as Kafka does.",
         "rule 17: what was sent before it was lost with the last leader, and is acked with it",
         (3, 17),
-        (rewrite(ProducerStates, "_check_unknown", ("and leader_epoch > 0", "and False")),),
+        (rewrite(ProducerStates, "_check_unknown", ("or leader_epoch == 0", "or True")),),
         prefer=("network",),
     ),
     Mutant(
