@@ -44,11 +44,13 @@ class ConfluentClient:
             "client.id": settings.client_id,
             "socket.timeout.ms": REQUEST_TIMEOUT_MS,
             "reconnect.backoff.max.ms": 1000,
-            "log_level": 0,  # lost connections are what this is about
+            "log.connection.close": False,  # lost connections are what this is about
+            "log_level": 7,  # to stderr, for whoever looks into an anomaly: why an epoch began, why an offset was reset
         }
         self._producer = Producer(
             {
                 **common,
+                "debug": "eos",
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 1,
@@ -65,7 +67,14 @@ class ConfluentClient:
                 "heartbeat.interval.ms": str(HEARTBEAT_INTERVAL_MS),
             }
         self._consumer = Consumer(
-            {**common, **group, "auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 200}
+            {
+                **common,
+                **group,
+                "debug": "topic",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 200,
+            }
         )
         self._result: PollResult | None = None
         self._assigned_by_hand = False
