@@ -21,6 +21,7 @@ from simulator.world import World
 KEYS = 8
 SESSION_TIMEOUTS_MS = (1_200, 6_000)
 PIPELINING = 0.4
+WATCHING = 0.4
 _MEMBERS_MAX = 5
 
 
@@ -67,6 +68,12 @@ class Workload:
         # By a number of its own: runs without it are what they were before there was such a client.
         if Random(f"{world.seed} pipelining").random() < PIPELINING:
             self.run("pipelining", lambda name: pipelining_producer(world, name, "t", 0, stop))
+
+        if Random(f"{world.seed} watching").random() < WATCHING:
+            self.run(
+                "watcher",
+                lambda name: self.watch(Random(f"{world.seed} {name}"), ["group", "kafka"], ["t", "compacted"]),
+            )
 
     def run(self, name: str, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         """In a new process."""
@@ -189,6 +196,20 @@ class Workload:
         await consumer.close()
         held.clear()
         world.ledger.owns(group, name, frozenset())
+
+    async def watch(self, random: Random, groups: list[str], topics: list[str]) -> None:
+        """Asks for what groups have committed, without being a member; the oracles hear what it is told."""
+        group = random.choice(groups)
+        consumer = AsyncConsumer(bootstrap_servers=self.world.bootstrap_servers, group_id=group)
+        await consumer.start()
+        while not self.stop.is_set():
+            for topic in topics:
+                try:
+                    await consumer.committed(TopicPartition(topic, 0), timeout_ms=5_000)
+                except KafkaError:
+                    pass  # nobody coordinates the group at the moment, or there is no such topic
+            await asyncio.sleep(random.choice((0.1, 0.3, 0.5)))
+        await consumer.close()
 
     async def _commit(self, consumer: AsyncConsumer, group: str, name: str, offsets: dict[Place, int]) -> None:
         began_s = self.world.loop.time()
