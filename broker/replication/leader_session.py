@@ -2,9 +2,8 @@
 
 An armed partition is answered once, as soon as there is something to say: records, an error, a diverging epoch, a round
 of `confirmations.py`, or a high watermark that the follower has not heard of. The last waits a little for records to
-ride on. A position that is
-ahead of this broker's metadata (newer leader epoch, unknown partition, replica not yet assigned) stays armed until the
-metadata has caught up: refusing it would only make the follower ask again.
+ride on. A position that is ahead of this broker's metadata (newer leader epoch, unknown partition, replica not yet
+assigned) stays armed until the metadata has caught up: refusing it would only make the follower ask again.
 
 Bounded: positions hold no records, and records leave the log only when the stream takes the next message. Pure.
 """

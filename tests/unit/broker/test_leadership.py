@@ -94,6 +94,30 @@ def test_who_is_alone_in_sync_needs_nobody() -> None:
     simulated(test)
 
 
+def test_who_is_alone_in_sync_and_out_of_touch_sends_nobody_back() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster, replicas=(1,))
+        await produce(cluster, 1, b"a")
+        cluster.brokers[1].in_touch = False  # type: ignore[index]
+        assert (await fetch(cluster, 1, 5)).error is ErrorCode.NOT_LEADER_OR_FOLLOWER, "an election may be unclean"
+        assert (await fetch(cluster, 1, 0)).records
+
+    simulated(test)
+
+
+def test_a_leader_that_cannot_serve_its_followers_does_not_hold_their_silence_against_them() -> None:
+    async def test(cluster: SimulatedCluster) -> None:
+        await topic(cluster)
+        cut_off(cluster, 1, 2, 3)
+        leader = leader_of(cluster, 1)
+        leader.confirm(lambda _: None)
+        assert all(follower.asked for follower in leader.state.followers.values())
+        leader.resign(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        assert not any(follower.asked for follower in leader.state.followers.values())
+
+    simulated(test)
+
+
 def test_under_min_isr_all_replicas_confirm_it_or_the_controllers_were_just_heard() -> None:
     async def test(cluster: SimulatedCluster) -> None:
         await topic(cluster, **{"min.insync.replicas": "2"})
